@@ -1,0 +1,3 @@
+//! The onwire command.
+#![forbid(unsafe_code)]
+fn main() {}

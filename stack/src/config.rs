@@ -1,0 +1,174 @@
+//! What a shard is built with. Every number has a default; every table is bounded by one of them.
+
+use crate::addr::Cidr;
+use crate::options::CongestionAlgorithm;
+use crate::time::Duration;
+use core::net::IpAddr;
+
+/// Smallest, initial and largest size of a socket buffer, in octets, as Linux's `tcp_rmem` and
+/// `tcp_wmem`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BufferLimits {
+    /// The least a socket keeps under pressure.
+    pub min: u32,
+    /// What a socket starts with.
+    pub default: u32,
+    /// How far automatic tuning goes.
+    pub max: u32,
+}
+
+/// A static route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// The destinations it covers.
+    pub destination: Cidr,
+    /// The router, or `None` for destinations on the link.
+    pub gateway: Option<IpAddr>,
+}
+
+/// Sizes of the tables of one shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// TCP sockets in every state but TIME-WAIT, and embryonic connections.
+    pub tcp_sockets: usize,
+    /// Connections in TIME-WAIT.
+    pub time_wait: usize,
+    /// UDP sockets.
+    pub udp_sockets: usize,
+    /// Segments and datagrams queued in all sockets together.
+    pub segments: usize,
+    /// Neighbors.
+    pub neighbors: usize,
+    /// Packets waiting for all unresolved neighbors together.
+    pub unresolved_packets: usize,
+    /// Frames on the way from and to our own addresses.
+    pub loopback_frames: usize,
+    /// Octets of the ring that a capture reads.
+    pub capture_octets: usize,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Capacity {
+            tcp_sockets: 65_536,
+            time_wait: 65_536,
+            udp_sockets: 16_384,
+            segments: 65_536,
+            neighbors: 1_024,
+            unresolved_packets: 256,
+            loopback_frames: 1_024,
+            capture_octets: 4 << 20,
+        }
+    }
+}
+
+/// TCP's settings, named as Linux's sysctls where those exist (tcp(7)).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TcpConfig {
+    /// `tcp_rmem`.
+    pub receive_buffer: BufferLimits,
+    /// `tcp_wmem`.
+    pub send_buffer: BufferLimits,
+    /// The congestion control of new sockets.
+    pub congestion: CongestionAlgorithm,
+    /// `tcp_timestamps`.
+    pub timestamps: bool,
+    /// `tcp_sack`.
+    pub sack: bool,
+    /// `tcp_window_scaling`.
+    pub window_scaling: bool,
+    /// `tcp_syn_retries`.
+    pub syn_retries: u8,
+    /// `tcp_synack_retries`.
+    pub synack_retries: u8,
+    /// `tcp_retries2`.
+    pub retries: u8,
+    /// `tcp_orphan_retries` (Linux uses 8 for 0).
+    pub orphan_retries: u8,
+    /// The least retransmission timeout (Linux: 200 ms).
+    pub rto_min: Duration,
+    /// The greatest retransmission timeout (Linux: 120 s).
+    pub rto_max: Duration,
+    /// The least delayed-ACK timeout (Linux: 40 ms).
+    pub delayed_ack_min: Duration,
+    /// The greatest delayed-ACK timeout (Linux: 200 ms).
+    pub delayed_ack_max: Duration,
+    /// How long TIME-WAIT lasts (Linux: 60 s).
+    pub time_wait: Duration,
+    /// `tcp_fin_timeout`.
+    pub fin_timeout: Duration,
+    /// `somaxconn`.
+    pub max_backlog: u32,
+    /// `tcp_max_syn_backlog`.
+    pub max_syn_backlog: u32,
+    /// `tcp_challenge_ack_limit` per second (RFC 5961 §7).
+    pub challenge_acks_per_second: u32,
+}
+
+impl Default for TcpConfig {
+    fn default() -> Self {
+        TcpConfig {
+            receive_buffer: BufferLimits { min: 4_096, default: 131_072, max: 6_291_456 },
+            send_buffer: BufferLimits { min: 4_096, default: 16_384, max: 4_194_304 },
+            congestion: CongestionAlgorithm::Cubic,
+            timestamps: true,
+            sack: true,
+            window_scaling: true,
+            syn_retries: 6,
+            synack_retries: 5,
+            retries: 15,
+            orphan_retries: 8,
+            rto_min: Duration::from_millis(200),
+            rto_max: Duration::from_secs(120),
+            delayed_ack_min: Duration::from_millis(40),
+            delayed_ack_max: Duration::from_millis(200),
+            time_wait: Duration::from_secs(60),
+            fin_timeout: Duration::from_secs(60),
+            max_backlog: 4_096,
+            max_syn_backlog: 4_096,
+            challenge_acks_per_second: 1_000,
+        }
+    }
+}
+
+/// Everything a shard is built with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Our addresses on the link.
+    pub addresses: Vec<Cidr>,
+    /// Static routes; the networks of `addresses` need none.
+    pub routes: Vec<Route>,
+    /// The largest IP packet we send, in octets; at most the device's.
+    pub mtu: u16,
+    /// Whether 127.0.0.0/8 and ::1 are ours (`--loopback stack`). Our own addresses always are.
+    pub loopback: bool,
+    /// Ephemeral ports, inclusive (`ip_local_port_range`).
+    pub ephemeral_ports: (u16, u16),
+    /// Octets a UDP socket queues at most (`rmem_default`).
+    pub udp_receive_buffer: u32,
+    /// Largest value `SO_RCVBUF` can set before doubling (`rmem_max`).
+    pub max_receive_buffer: u32,
+    /// Largest value `SO_SNDBUF` can set before doubling (`wmem_max`).
+    pub max_send_buffer: u32,
+    /// TCP's settings.
+    pub tcp: TcpConfig,
+    /// Table sizes.
+    pub capacity: Capacity,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            addresses: Vec::new(),
+            routes: Vec::new(),
+            mtu: 1500,
+            loopback: false,
+            ephemeral_ports: (32_768, 60_999),
+            udp_receive_buffer: 212_992,
+            max_receive_buffer: 212_992,
+            max_send_buffer: 212_992,
+            tcp: TcpConfig::default(),
+            capacity: Capacity::default(),
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The sans-IO TCP/UDP/IP stack of onwire.
+//!
+//! Everything here is a machine: `(state, event, now) -> (state, answer)`. Nothing reads a clock,
+//! draws entropy, takes a lock, makes a syscall or prints; time, randomness and buffers are
+//! arguments. All memory is allocated when a shard is built, never later.
+//!
+//! Layers, arrows pointing down only (a test enforces it):
+//!
+//! * L2 `shard`: the only code that knows two protocols; the packet path reads top-down there.
+//! * L1 `neighbor`, `ip`, `icmp`, `udp`, `tcp`, `capture`: one protocol each, strangers to each other.
+//! * L0 `addr`, `wire`, `time`, `rng`, `collections`, `packet`, `device`, `error`, `readiness`,
+//!   `options`, `config`, `stats`: the vocabulary.
+
+#![forbid(unsafe_code)]
+
+pub mod addr;
+pub mod config;
+pub mod device;
+pub mod error;
+pub mod options;
+pub mod packet;
+pub mod readiness;
+pub mod rng;
+pub mod stats;
+pub mod time;

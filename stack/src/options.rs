@@ -1,0 +1,218 @@
+//! The options of a socket: what setsockopt(2) changes and getsockopt(2) reads, as plain values.
+//!
+//! [`Options`] is one struct for every protocol, as in Linux: a TCP socket can carry an option
+//! that only UDP acts upon. The layers read the fields; a change is made by
+//! `Shard::update_options`, after which the protocol re-reads what it acts upon.
+
+use crate::time::Duration;
+
+/// Which congestion control a TCP connection uses (`TCP_CONGESTION`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum CongestionAlgorithm {
+    /// RFC 5681 with RFC 6582.
+    Reno,
+    /// RFC 9438.
+    #[default]
+    Cubic,
+}
+
+impl CongestionAlgorithm {
+    /// Every algorithm, in the order they are offered.
+    pub const ALL: &'static [Self] = &[Self::Cubic, Self::Reno];
+
+    /// The name that `TCP_CONGESTION` uses.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reno => "reno",
+            Self::Cubic => "cubic",
+        }
+    }
+}
+
+/// `SO_LINGER` (socket(7)): what close does with unsent data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Linger {
+    /// Off: close returns at once, the stack goes on sending.
+    #[default]
+    Background,
+    /// On with a time of zero: close throws unsent data away and resets the connection.
+    Reset,
+    /// On: close waits this many seconds for the data to be acknowledged.
+    Wait(u32),
+}
+
+/// `IP_MTU_DISCOVER` (ip(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum PathMtuDiscovery {
+    /// Never set DF.
+    Dont,
+    /// Use the path's MTU, fragment if need be.
+    #[default]
+    Want,
+    /// Always set DF; too large a datagram fails.
+    Do,
+    /// Set DF, ignore the path's MTU.
+    Probe,
+}
+
+/// The values of a socket's options. Times of `None` mean without limit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Options {
+    // SOL_SOCKET (socket(7))
+    /// `SO_REUSEADDR`.
+    pub reuse_address: bool,
+    /// `SO_REUSEPORT`.
+    pub reuse_port: bool,
+    /// `SO_KEEPALIVE`.
+    pub keepalive: bool,
+    /// `SO_LINGER`.
+    pub linger: Linger,
+    /// `SO_SNDBUF`, in octets as getsockopt reports it (already doubled).
+    pub send_buffer: u32,
+    /// `SO_RCVBUF`, in octets as getsockopt reports it (already doubled).
+    pub receive_buffer: u32,
+    /// The program set `SO_SNDBUF`: no automatic tuning.
+    pub send_buffer_locked: bool,
+    /// The program set `SO_RCVBUF`: no automatic tuning.
+    pub receive_buffer_locked: bool,
+    /// `SO_SNDTIMEO`.
+    pub send_timeout: Option<Duration>,
+    /// `SO_RCVTIMEO`.
+    pub receive_timeout: Option<Duration>,
+    /// `SO_RCVLOWAT`, in octets.
+    pub receive_low_water: u32,
+    /// `SO_OOBINLINE`.
+    pub oob_inline: bool,
+    /// `SO_BROADCAST`.
+    pub broadcast: bool,
+    /// `SO_DONTROUTE`.
+    pub dont_route: bool,
+    /// `SO_PRIORITY`.
+    pub priority: u32,
+    /// `SO_MARK`.
+    pub mark: u32,
+    /// `SO_TIMESTAMP`/`SO_TIMESTAMPNS`: received packets carry their arrival time.
+    pub receive_timestamp: bool,
+    /// `SO_MAX_PACING_RATE`, in octets per second.
+    pub max_pacing_rate: u64,
+    /// `SO_PEEK_OFF`; negative means off.
+    pub peek_offset: i32,
+    // IPPROTO_IP (ip(7)), IPPROTO_IPV6 (ipv6(7))
+    /// `IP_TOS` or `IPV6_TCLASS`.
+    pub traffic_class: u8,
+    /// `IP_TTL` or `IPV6_UNICAST_HOPS`.
+    pub hop_limit: u8,
+    /// `IP_MINTTL`.
+    pub min_hop_limit: u8,
+    /// `IP_MTU_DISCOVER`.
+    pub path_mtu_discovery: PathMtuDiscovery,
+    /// `IP_PKTINFO`/`IPV6_RECVPKTINFO`.
+    pub receive_packet_info: bool,
+    /// `IP_RECVTOS`.
+    pub receive_traffic_class: bool,
+    /// `IP_RECVTTL`.
+    pub receive_hop_limit: bool,
+    /// `IP_RECVERR`: ICMP errors are queued and reported.
+    pub receive_errors: bool,
+    /// `IP_FREEBIND`.
+    pub free_bind: bool,
+    /// `IP_BIND_ADDRESS_NO_PORT`.
+    pub bind_address_no_port: bool,
+    /// `IPV6_V6ONLY`.
+    pub v6_only: bool,
+    // IPPROTO_TCP (tcp(7))
+    /// `TCP_NODELAY`.
+    pub no_delay: bool,
+    /// `TCP_CORK`.
+    pub cork: bool,
+    /// `TCP_QUICKACK`.
+    pub quick_ack: bool,
+    /// `TCP_MAXSEG` as set by the program, in octets; 0 means not set.
+    pub max_segment: u16,
+    /// `TCP_KEEPIDLE`.
+    pub keepalive_idle: Duration,
+    /// `TCP_KEEPINTVL`.
+    pub keepalive_interval: Duration,
+    /// `TCP_KEEPCNT`.
+    pub keepalive_count: u8,
+    /// `TCP_SYNCNT`.
+    pub syn_count: u8,
+    /// `TCP_LINGER2`: how long an orphan stays in FIN-WAIT-2; `None` means not at all.
+    pub linger2: Option<Duration>,
+    /// `TCP_DEFER_ACCEPT`; zero means off.
+    pub defer_accept: Duration,
+    /// `TCP_WINDOW_CLAMP`, in octets; 0 means none.
+    pub window_clamp: u32,
+    /// `TCP_CONGESTION`.
+    pub congestion: CongestionAlgorithm,
+    /// `TCP_USER_TIMEOUT`; zero means the system's.
+    pub user_timeout: Duration,
+    /// `TCP_NOTSENT_LOWAT`, in octets; `u32::MAX` means none.
+    pub not_sent_low_water: u32,
+    /// `TCP_INQ`: recvmsg reports what remains.
+    pub report_in_queue: bool,
+    // IPPROTO_UDP (udp(7))
+    /// `UDP_CORK`.
+    pub udp_cork: bool,
+    /// `UDP_SEGMENT`, in octets; 0 means off.
+    pub udp_segment: u16,
+    /// `UDP_GRO`.
+    pub udp_gro: bool,
+}
+
+impl Default for Options {
+    /// Linux's defaults.
+    fn default() -> Self {
+        Options {
+            reuse_address: false,
+            reuse_port: false,
+            keepalive: false,
+            linger: Linger::Background,
+            send_buffer: 16_384,
+            receive_buffer: 131_072,
+            send_buffer_locked: false,
+            receive_buffer_locked: false,
+            send_timeout: None,
+            receive_timeout: None,
+            receive_low_water: 1,
+            oob_inline: false,
+            broadcast: false,
+            dont_route: false,
+            priority: 0,
+            mark: 0,
+            receive_timestamp: false,
+            max_pacing_rate: u64::MAX,
+            peek_offset: -1,
+            traffic_class: 0,
+            hop_limit: 64,
+            min_hop_limit: 0,
+            path_mtu_discovery: PathMtuDiscovery::Want,
+            receive_packet_info: false,
+            receive_traffic_class: false,
+            receive_hop_limit: false,
+            receive_errors: false,
+            free_bind: false,
+            bind_address_no_port: false,
+            v6_only: false,
+            no_delay: false,
+            cork: false,
+            quick_ack: true,
+            max_segment: 0,
+            keepalive_idle: Duration::from_secs(7200),
+            keepalive_interval: Duration::from_secs(75),
+            keepalive_count: 9,
+            syn_count: 6,
+            linger2: Some(Duration::from_secs(60)),
+            defer_accept: Duration::ZERO,
+            window_clamp: 0,
+            congestion: CongestionAlgorithm::Cubic,
+            user_timeout: Duration::ZERO,
+            not_sent_low_water: u32::MAX,
+            report_in_queue: false,
+            udp_cork: false,
+            udp_segment: 0,
+            udp_gro: false,
+        }
+    }
+}

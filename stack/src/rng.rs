@@ -1,0 +1,69 @@
+//! Random numbers for the stack: a fast generator for choices that an attacker must not steer by
+//! luck alone, and a keyed hash for those that he must not predict. The caller brings the seed.
+
+use core::hash::Hasher;
+use siphasher::sip::SipHasher24;
+
+/// xoshiro256++ (Blackman and Vigna): fast, good statistics, not for secrets on its own.
+#[derive(Debug, Clone)]
+pub struct Rng {
+    state: [u64; 4],
+}
+
+impl Rng {
+    /// A generator whose output depends on `seed` alone.
+    #[must_use]
+    pub fn new(seed: [u8; 32]) -> Self {
+        let mut state = [0u64; 4];
+        for (word, bytes) in state.iter_mut().zip(seed.chunks_exact(8)) {
+            *word = u64::from_le_bytes(bytes.try_into().unwrap_or_default());
+        }
+        if state == [0; 4] {
+            state[0] = 0x9e37_79b9_7f4a_7c15; // The all-zero state is a fixed point.
+        }
+        Rng { state }
+    }
+
+    /// The next 64 bits.
+    pub fn next_u64(&mut self) -> u64 {
+        let s = &mut self.state;
+        let result = s[0].wrapping_add(s[3]).rotate_left(23).wrapping_add(s[0]);
+        let t = s[1] << 17;
+        s[2] ^= s[0];
+        s[3] ^= s[1];
+        s[1] ^= s[2];
+        s[0] ^= s[3];
+        s[2] ^= t;
+        s[3] = s[3].rotate_left(45);
+        result
+    }
+
+    /// The next 32 bits.
+    pub fn next_u32(&mut self) -> u32 {
+        (self.next_u64() >> 32) as u32
+    }
+
+    /// A number in `0..bound`; 0 if `bound` is 0. (Multiply-shift: no division.)
+    pub fn below(&mut self, bound: u32) -> u32 {
+        ((u64::from(self.next_u32()) * u64::from(bound)) >> 32) as u32
+    }
+}
+
+/// A key for hashes that outsiders must not predict: table slots, initial sequence numbers, ports.
+#[derive(Debug, Clone, Copy)]
+pub struct HashKey(u64, u64);
+
+impl HashKey {
+    /// Draws a key.
+    pub fn new(rng: &mut Rng) -> Self {
+        HashKey(rng.next_u64(), rng.next_u64())
+    }
+
+    /// SipHash-2-4 of `bytes` under this key.
+    #[must_use]
+    pub fn hash(self, bytes: &[u8]) -> u64 {
+        let mut hasher = SipHasher24::new_with_keys(self.0, self.1);
+        hasher.write(bytes);
+        hasher.finish()
+    }
+}
