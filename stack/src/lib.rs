@@ -9,7 +9,7 @@
 //! * L2 `shard`: the only code that knows two protocols; the packet path reads top-down there.
 //! * L1 `neighbor`, `ip`, `icmp`, `udp`, `tcp`, `capture`: one protocol each, strangers to each other.
 //! * L0 `addr`, `wire`, `time`, `rng`, `collections`, `packet`, `device`, `error`, `readiness`,
-//!   `options`, `config`, `stats`: the vocabulary.
+//!   `options`, `config`, `socket`, `stats`: the vocabulary.
 
 #![forbid(unsafe_code)]
 
@@ -21,5 +21,6 @@ pub mod options;
 pub mod packet;
 pub mod readiness;
 pub mod rng;
+pub mod socket;
 pub mod stats;
 pub mod time;

@@ -1,0 +1,87 @@
+//! What the socket calls of every transport share: families, flags, events.
+
+use crate::readiness::Readiness;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// The address family of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// `AF_INET`.
+    V4,
+    /// `AF_INET6`.
+    V6,
+}
+
+impl Family {
+    /// The family of `address`.
+    #[must_use]
+    pub const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Family::V4,
+            IpAddr::V6(_) => Family::V6,
+        }
+    }
+
+    /// The address that means "any of ours".
+    #[must_use]
+    pub const fn unspecified(self) -> IpAddr {
+        match self {
+            Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        }
+    }
+
+    /// [`Family::unspecified`] with port 0: what getsockname(2) says of an unbound socket.
+    #[must_use]
+    pub const fn unspecified_socket(self) -> SocketAddr {
+        SocketAddr::new(self.unspecified(), 0)
+    }
+}
+
+/// Which directions shutdown(2) shuts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shutdown {
+    /// `SHUT_RD`.
+    Read,
+    /// `SHUT_WR`.
+    Write,
+    /// `SHUT_RDWR`.
+    Both,
+}
+
+/// How to send (the `MSG_` flags that a transport acts upon; blocking is the caller's business).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SendFlags {
+    /// `MSG_MORE`: more follows soon.
+    pub more: bool,
+    /// `MSG_OOB`: the last octet is urgent.
+    pub urgent: bool,
+    /// `MSG_EOR`: a record ends here.
+    pub end_of_record: bool,
+    /// `MSG_DONTROUTE`: only to hosts on the link.
+    pub dont_route: bool,
+    /// `MSG_CONFIRM`: the neighbor is known to be reachable.
+    pub confirm: bool,
+}
+
+/// How to receive (the `MSG_` flags that a transport acts upon).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReceiveFlags {
+    /// `MSG_PEEK`: leave it in the queue.
+    pub peek: bool,
+    /// `MSG_OOB`: the urgent octet.
+    pub urgent: bool,
+    /// `MSG_TRUNC`: TCP throws data away instead of copying it; UDP returns the real length.
+    pub truncate: bool,
+}
+
+/// A socket became ready for something, or had a new edge (more data, though it was readable).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event<Id> {
+    /// The socket.
+    pub socket: Id,
+    /// What `set_owner` was told.
+    pub owner: u64,
+    /// Everything it is ready for now.
+    pub readiness: Readiness,
+}
