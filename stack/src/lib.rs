@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod collections;
 pub mod config;
 pub mod device;
 pub mod error;
@@ -24,3 +25,4 @@ pub mod rng;
 pub mod socket;
 pub mod stats;
 pub mod time;
+pub mod wire;
