@@ -1,0 +1,216 @@
+//! Linked lists of small indices. The links live beside the entries, in arrays of their own.
+
+/// Links are stored as index + 1 so that untouched (zero) memory means "not linked".
+const fn encode(index: u32) -> u32 {
+    index + 1
+}
+
+const fn decode(link: u32) -> Option<u32> {
+    link.checked_sub(1)
+}
+
+/// A queue of distinct indices below a bound: append, take the first, remove any, all O(1).
+#[derive(Debug)]
+pub struct IndexList {
+    buckets: IndexBuckets,
+    last: u32,
+    len: usize,
+}
+
+impl IndexList {
+    /// A list for indices below `bound`.
+    #[must_use]
+    pub fn new(bound: usize) -> Self {
+        IndexList { buckets: IndexBuckets::new(1, bound), last: 0, len: 0 }
+    }
+
+    /// How many indices it holds.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether it holds `index`.
+    #[must_use]
+    pub fn contains(&self, index: u32) -> bool {
+        self.buckets.contains(index)
+    }
+
+    /// The first index.
+    #[must_use]
+    pub fn front(&self) -> Option<u32> {
+        self.buckets.first(0)
+    }
+
+    /// Appends `index`; no effect if it is there already or out of bounds.
+    pub fn push_back(&mut self, index: u32) {
+        if self.contains(index) || index as usize >= self.buckets.next.len() {
+            return;
+        }
+        self.buckets.insert_after(0, decode(self.last), index);
+        self.last = encode(index);
+        self.len += 1;
+    }
+
+    /// Takes the first index out.
+    pub fn pop_front(&mut self) -> Option<u32> {
+        let index = self.front()?;
+        self.remove(index);
+        Some(index)
+    }
+
+    /// Takes `index` out; no effect if it is not there.
+    pub fn remove(&mut self, index: u32) {
+        if !self.contains(index) {
+            return;
+        }
+        if self.last == encode(index) {
+            self.last = self.buckets.previous(index).map_or(0, encode);
+        }
+        self.buckets.remove(index);
+        self.len -= 1;
+    }
+
+    /// The indices in order.
+    pub fn iter(&self) -> impl Iterator<Item = u32> {
+        self.buckets.iter(0)
+    }
+}
+
+/// Many lists over one set of indices; each index is in at most one of them.
+#[derive(Debug)]
+pub struct IndexBuckets {
+    heads: Vec<u32>,
+    next: Vec<u32>,
+    /// The one before, or the bucket's number with the top bit set for the first of a bucket.
+    prev: Vec<u32>,
+}
+
+const BUCKET: u32 = 1 << 31;
+
+impl IndexBuckets {
+    /// `buckets` lists for indices below `bound` (less than 2^31).
+    #[must_use]
+    pub fn new(buckets: usize, bound: usize) -> Self {
+        IndexBuckets { heads: vec![0; buckets], next: vec![0; bound], prev: vec![0; bound] }
+    }
+
+    /// Whether `index` is in a list.
+    #[must_use]
+    pub fn contains(&self, index: u32) -> bool {
+        self.prev.get(index as usize).is_some_and(|p| *p != 0)
+    }
+
+    /// The first index of `bucket`.
+    #[must_use]
+    pub fn first(&self, bucket: u32) -> Option<u32> {
+        self.heads.get(bucket as usize).copied().and_then(decode)
+    }
+
+    /// The index before `index` in its list.
+    #[must_use]
+    pub fn previous(&self, index: u32) -> Option<u32> {
+        let link = self.prev.get(index as usize).copied()?;
+        if link & BUCKET != 0 { None } else { decode(link) }
+    }
+
+    /// The index behind `index` in its list.
+    #[must_use]
+    pub fn following(&self, index: u32) -> Option<u32> {
+        self.next.get(index as usize).copied().and_then(decode)
+    }
+
+    /// Puts `index` first in `bucket`; no effect if it is in a list or out of bounds.
+    pub fn push_front(&mut self, bucket: u32, index: u32) {
+        self.insert_after(bucket, None, index);
+    }
+
+    fn insert_after(&mut self, bucket: u32, before: Option<u32>, index: u32) {
+        if self.contains(index)
+            || index as usize >= self.next.len()
+            || bucket as usize >= self.heads.len()
+        {
+            return;
+        }
+        let behind = match before {
+            Some(before) => core::mem::replace(&mut self.next[before as usize], encode(index)),
+            None => core::mem::replace(&mut self.heads[bucket as usize], encode(index)),
+        };
+        self.next[index as usize] = behind;
+        self.prev[index as usize] = before.map_or(bucket | BUCKET, encode);
+        if let Some(behind) = decode(behind) {
+            self.prev[behind as usize] = encode(index);
+        }
+    }
+
+    /// Takes `index` out of its list; no effect if it is in none.
+    pub fn remove(&mut self, index: u32) {
+        if !self.contains(index) {
+            return;
+        }
+        let prev = core::mem::take(&mut self.prev[index as usize]);
+        let next = core::mem::take(&mut self.next[index as usize]);
+        if prev & BUCKET != 0 {
+            self.heads[(prev & !BUCKET) as usize] = next;
+        } else if let Some(before) = decode(prev) {
+            self.next[before as usize] = next;
+        }
+        if let Some(behind) = decode(next) {
+            self.prev[behind as usize] = prev;
+        }
+    }
+
+    /// The indices of `bucket` in order.
+    pub fn iter(&self, bucket: u32) -> impl Iterator<Item = u32> {
+        let mut at = self.first(bucket);
+        core::iter::from_fn(move || {
+            let index = at?;
+            at = self.following(index);
+            Some(index)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_keeps_order_and_knows_its_members() {
+        let mut list = IndexList::new(8);
+        for index in [3, 1, 7, 0, 3] {
+            list.push_back(index);
+        }
+        list.push_back(8); // Out of bounds.
+        assert_eq!(list.iter().collect::<Vec<_>>(), [3, 1, 7, 0]);
+        list.remove(0);
+        list.remove(1);
+        list.push_back(1);
+        assert_eq!((list.len(), list.contains(0), list.contains(1)), (3, false, true));
+        assert_eq!(list.pop_front(), Some(3));
+        assert_eq!(list.pop_front(), Some(7));
+        assert_eq!(list.pop_front(), Some(1));
+        assert_eq!(list.pop_front(), None);
+    }
+
+    #[test]
+    fn buckets_are_separate() {
+        let mut buckets = IndexBuckets::new(4, 8);
+        buckets.push_front(2, 5);
+        buckets.push_front(2, 6);
+        buckets.push_front(0, 7);
+        buckets.push_front(1, 7); // In a list already.
+        assert_eq!(buckets.iter(2).collect::<Vec<_>>(), [6, 5]);
+        buckets.remove(6);
+        buckets.remove(7);
+        assert_eq!(buckets.iter(2).collect::<Vec<_>>(), [5]);
+        assert_eq!(buckets.first(0), None);
+        assert_eq!(buckets.first(1), None);
+    }
+}

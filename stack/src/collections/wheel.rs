@@ -1,0 +1,260 @@
+//! A hierarchical timer wheel (Varghese and Lauck): arm and cancel in O(1), next expiry in O(levels).
+
+use crate::time::Instant;
+
+/// A tick is 2^17 ns, 131 µs: fine enough for a tail loss probe on a fast link.
+const TICK_SHIFT: u32 = 17;
+const SLOT_BITS: u32 = 6;
+const SLOTS: usize = 1 << SLOT_BITS;
+/// Six levels of 64 slots reach 104 days ahead.
+const LEVELS: usize = 6;
+/// The slot of what is due but not yet taken.
+const DUE: usize = LEVELS * SLOTS;
+
+/// One deadline per key, keys being small numbers.
+///
+/// A timer never fires early; it may fire up to one tick (131 µs) late.
+#[derive(Debug)]
+pub struct TimerWheel {
+    /// First key of each slot, + 1.
+    heads: [u32; DUE + 1],
+    occupied: [u64; LEVELS],
+    next: Vec<u32>,
+    /// The key before, + 1; 0 for the first of a slot.
+    prev: Vec<u32>,
+    /// The slot a key is in, + 1; 0 when not armed.
+    slot: Vec<u16>,
+    ticks: Vec<u64>,
+    elapsed: u64,
+    len: usize,
+}
+
+impl TimerWheel {
+    /// A wheel for keys below `keys`, starting at `Instant::ZERO`.
+    #[must_use]
+    pub fn new(keys: usize) -> Self {
+        TimerWheel {
+            heads: [0; DUE + 1],
+            occupied: [0; LEVELS],
+            next: vec![0; keys],
+            prev: vec![0; keys],
+            slot: vec![0; keys],
+            ticks: vec![0; keys],
+            elapsed: 0,
+            len: 0,
+        }
+    }
+
+    /// How many timers are armed.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether none is armed.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// When `key` will fire, rounded up to a tick; `None` if it is not armed.
+    #[must_use]
+    pub fn deadline(&self, key: u32) -> Option<Instant> {
+        let armed = *self.slot.get(key as usize)? != 0;
+        armed.then(|| from_ticks(self.ticks[key as usize]))
+    }
+
+    /// Arms `key` to fire at `deadline`, instead of when it was to fire before. A key out of
+    /// range is ignored.
+    pub fn arm(&mut self, key: u32, deadline: Instant) {
+        if key as usize >= self.slot.len() {
+            return;
+        }
+        self.cancel(key);
+        let shifted = deadline.as_nanos() >> TICK_SHIFT;
+        let exact = deadline.as_nanos() & ((1 << TICK_SHIFT) - 1) == 0;
+        self.ticks[key as usize] = shifted + u64::from(!exact);
+        self.place(key);
+        self.len += 1;
+    }
+
+    /// Disarms `key`; no effect if it is not armed.
+    pub fn cancel(&mut self, key: u32) {
+        if self.slot.get(key as usize).is_some_and(|s| *s != 0) {
+            self.unlink(key);
+            self.len -= 1;
+        }
+    }
+
+    /// Takes one key whose time has come at `now`; it is disarmed. Call until `None`.
+    pub fn expire(&mut self, now: Instant) -> Option<u32> {
+        let now = now.as_nanos() >> TICK_SHIFT;
+        loop {
+            if let Some(key) = self.heads[DUE].checked_sub(1) {
+                self.unlink(key);
+                self.len -= 1;
+                return Some(key);
+            }
+            match self.earliest_slot() {
+                Some((slot, start)) if start <= now => {
+                    self.elapsed = self.elapsed.max(start);
+                    self.cascade(slot);
+                }
+                _ => {
+                    self.elapsed = self.elapsed.max(now);
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// No timer fires before this moment: exact within a tick for near timers, a lower bound for
+    /// far ones.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<Instant> {
+        if self.heads[DUE] != 0 {
+            return Some(from_ticks(self.elapsed));
+        }
+        self.earliest_slot().map(|(_, start)| from_ticks(start))
+    }
+
+    /// The first slot with something in it, and the tick at which it begins. Placing by the
+    /// highest differing digit keeps a level free of wrap-around: the lowest level that holds
+    /// anything holds the earliest.
+    fn earliest_slot(&self) -> Option<(usize, u64)> {
+        for (level, occupied) in self.occupied.iter().enumerate() {
+            if *occupied == 0 {
+                continue;
+            }
+            let shift = SLOT_BITS * level as u32;
+            let here = (self.elapsed >> shift) as u32 & (SLOTS as u32 - 1);
+            let ahead = occupied.rotate_right(here).trailing_zeros();
+            let slot = (here + ahead) as usize % SLOTS;
+            let window = self.elapsed >> shift >> SLOT_BITS << SLOT_BITS;
+            let mut start = (window | slot as u64) << shift;
+            if start < self.elapsed && level == LEVELS - 1 {
+                start += 1 << (shift + SLOT_BITS); // Only the top level can wrap.
+            }
+            return Some((level * SLOTS + slot, start.max(self.elapsed)));
+        }
+        None
+    }
+
+    fn cascade(&mut self, slot: usize) {
+        while let Some(key) = self.heads[slot].checked_sub(1) {
+            self.unlink(key);
+            self.place(key);
+        }
+    }
+
+    fn place(&mut self, key: u32) {
+        let tick = self.ticks[key as usize];
+        if tick <= self.elapsed {
+            return self.link(key, DUE);
+        }
+        let reach = (1u64 << (SLOT_BITS * LEVELS as u32)) - 1;
+        let tick = tick.min(self.elapsed.saturating_add(reach));
+        let differing = (tick ^ self.elapsed) | (SLOTS as u64 - 1);
+        let level = ((63 - differing.leading_zeros()) / SLOT_BITS).min(LEVELS as u32 - 1);
+        let slot = (tick >> (SLOT_BITS * level)) as usize % SLOTS;
+        self.link(key, level as usize * SLOTS + slot);
+    }
+
+    fn link(&mut self, key: u32, slot: usize) {
+        let first = core::mem::replace(&mut self.heads[slot], key + 1);
+        self.next[key as usize] = first;
+        self.prev[key as usize] = 0;
+        if let Some(first) = first.checked_sub(1) {
+            self.prev[first as usize] = key + 1;
+        }
+        self.slot[key as usize] = slot as u16 + 1;
+        if slot < DUE {
+            self.occupied[slot / SLOTS] |= 1 << (slot % SLOTS);
+        }
+    }
+
+    fn unlink(&mut self, key: u32) {
+        let slot = usize::from(self.slot[key as usize]) - 1;
+        self.slot[key as usize] = 0;
+        let (prev, next) = (self.prev[key as usize], self.next[key as usize]);
+        match prev.checked_sub(1) {
+            Some(prev) => self.next[prev as usize] = next,
+            None => self.heads[slot] = next,
+        }
+        if let Some(next) = next.checked_sub(1) {
+            self.prev[next as usize] = prev;
+        }
+        if slot < DUE && self.heads[slot] == 0 {
+            self.occupied[slot / SLOTS] &= !(1 << (slot % SLOTS));
+        }
+    }
+}
+
+fn from_ticks(ticks: u64) -> Instant {
+    Instant::from_nanos(ticks.saturating_mul(1 << TICK_SHIFT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+    use crate::time::Duration;
+
+    #[test]
+    fn fires_in_time_and_never_early() {
+        let mut wheel = TimerWheel::new(4);
+        wheel.arm(0, Instant::from_millis(200));
+        wheel.arm(1, Instant::from_millis(40));
+        wheel.arm(2, Instant::from_millis(7_200_000));
+        wheel.arm(3, Instant::from_millis(5));
+        wheel.cancel(3);
+        assert_eq!(wheel.expire(Instant::from_millis(39)), None);
+        assert_eq!(wheel.expire(Instant::from_micros(40_140)), Some(1));
+        assert_eq!(wheel.expire(Instant::from_millis(100)), None);
+        wheel.arm(0, Instant::from_millis(300));
+        assert_eq!(wheel.expire(Instant::from_millis(299)), None);
+        assert_eq!(wheel.expire(Instant::from_millis(301)), Some(0));
+        assert_eq!(wheel.expire(Instant::from_millis(7_199_999)), None);
+        assert_eq!(wheel.expire(Instant::from_millis(7_200_001)), Some(2));
+        assert!(wheel.is_empty());
+        assert_eq!(wheel.next_expiry(), None);
+    }
+
+    #[test]
+    fn agrees_with_a_sorted_list_on_random_work() {
+        let mut rng = Rng::new([7; 32]);
+        let mut wheel = TimerWheel::new(64);
+        let mut model = [None; 64];
+        let mut now = Instant::from_millis(1);
+        for _ in 0..20_000 {
+            let key = rng.below(64);
+            match rng.below(4) {
+                0 => {
+                    wheel.cancel(key);
+                    model[key as usize] = None;
+                }
+                1 | 2 => {
+                    let shift = rng.below(40);
+                    let deadline = now + Duration::from_nanos(rng.next_u64() >> (63 - shift));
+                    wheel.arm(key, deadline);
+                    model[key as usize] = Some(deadline);
+                }
+                _ => {
+                    let shift = rng.below(36);
+                    now += Duration::from_nanos(rng.next_u64() >> (63 - shift));
+                    let bound = wheel.next_expiry();
+                    while let Some(key) = wheel.expire(now) {
+                        let deadline = model[key as usize].take().expect("armed");
+                        assert!(deadline <= now, "fired early");
+                        assert!(bound.unwrap() <= deadline + Duration::from_nanos(1 << TICK_SHIFT));
+                    }
+                    for deadline in model.iter().flatten() {
+                        let latest = *deadline + Duration::from_nanos(1 << TICK_SHIFT);
+                        assert!(latest > now, "fired late");
+                    }
+                }
+            }
+            assert_eq!(wheel.len(), model.iter().flatten().count());
+        }
+    }
+}
