@@ -24,5 +24,6 @@ pub mod readiness;
 pub mod rng;
 pub mod socket;
 pub mod stats;
+pub mod tcp;
 pub mod time;
 pub mod wire;
