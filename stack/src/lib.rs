@@ -18,6 +18,7 @@ pub mod collections;
 pub mod config;
 pub mod device;
 pub mod error;
+pub mod ip;
 pub mod neighbor;
 pub mod options;
 pub mod packet;
