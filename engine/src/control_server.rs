@@ -40,6 +40,8 @@ pub(crate) struct ControlServer {
     listener: UnixListener,
     path: PathBuf,
     connections: Vec<Connection>,
+    /// The backend was told to capture and not yet to stop.
+    backend_captures: bool,
 }
 
 #[derive(Debug)]
@@ -75,7 +77,8 @@ impl ControlServer {
         let listener = UnixListener::bind(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
-        Ok(ControlServer { listener, path: path.to_owned(), connections: Vec::new() })
+        let path = path.to_owned();
+        Ok(ControlServer { listener, path, connections: Vec::new(), backend_captures: false })
     }
 
     /// The listening descriptor; to be protected, and kept when others are closed.
@@ -107,12 +110,14 @@ impl ControlServer {
                 connection.drop_dead();
             }
         }
+        self.backend_captures |= self.is_capturing();
         self.move_frames(backend);
-        let was_capturing = self.is_capturing();
         self.connections.retain_mut(Connection::keep);
-        if was_capturing && !self.is_capturing() {
+        let capturing = self.is_capturing();
+        if self.backend_captures && !capturing {
             backend.capture_stop();
         }
+        self.backend_captures = capturing;
     }
 
     /// Whether somebody was told that we leave.
