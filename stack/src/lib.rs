@@ -14,10 +14,12 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod capture;
 pub mod collections;
 pub mod config;
 pub mod device;
 pub mod error;
+pub mod icmp;
 pub mod ip;
 pub mod neighbor;
 pub mod options;
@@ -28,4 +30,5 @@ pub mod socket;
 pub mod stats;
 pub mod tcp;
 pub mod time;
+pub mod udp;
 pub mod wire;

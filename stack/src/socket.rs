@@ -75,6 +75,19 @@ pub struct ReceiveFlags {
     pub truncate: bool,
 }
 
+/// What sendmsg(2) can say about one datagram beside its data; `None` means as the socket is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SendControl {
+    /// `IP_PKTINFO`: the address of ours to send from.
+    pub source: Option<IpAddr>,
+    /// `IP_TOS`.
+    pub traffic_class: Option<u8>,
+    /// `IP_TTL`.
+    pub hop_limit: Option<u8>,
+    /// `UDP_SEGMENT`, in octets.
+    pub segment_size: Option<u16>,
+}
+
 /// A socket became ready for something, or had a new edge (more data, though it was readable).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event<Id> {

@@ -23,8 +23,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest packet, header excluded.
 const MAX_PAYLOAD: usize = 65_535 - 20;
 
-/// The pieces of one packet's payload, in order.
-pub type Pieces<B> = ArrayVec<B, MAX_FRAGMENTS>;
+/// The pieces of a packet's payload after the first, in order; `None` once taken.
+pub type Pieces<B> = ArrayVec<Option<B>, MAX_FRAGMENTS>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Key {
@@ -63,8 +63,10 @@ pub struct Whole<B> {
     pub header: Header,
     /// Octets of payload.
     pub len: usize,
-    /// The payload.
-    pub pieces: Pieces<B>,
+    /// The payload's beginning.
+    pub first: B,
+    /// The rest of the payload.
+    pub rest: Pieces<B>,
 }
 
 /// The fragments of incomplete packets.
@@ -198,16 +200,17 @@ impl<B: Buffer> Reassembly<B> {
         let partial = self.packets.get(packet)?;
         let len = partial.total.filter(|total| *total == partial.have)?;
         let header = partial.head?;
-        let mut at = partial.first;
-        let mut pieces = Pieces::new();
+        let head = self.fragments.remove(partial.first?)?;
+        let mut at = head.next;
+        let mut rest = Pieces::new();
         while let Some(fragment) = at.and_then(|handle| self.fragments.remove(handle)) {
-            pieces.push(fragment.buffer);
+            rest.push(Some(fragment.buffer));
             at = fragment.next;
         }
         self.timers.cancel(packet.index());
         self.packets.remove(packet);
         counters.reassembly_ok += 1;
-        Some(Whole { header, len, pieces })
+        Some(Whole { header, len, first: head.buffer, rest })
     }
 
     fn find_or_start(
@@ -307,7 +310,8 @@ mod tests {
             let bytes: Vec<u8> = (offset..offset + len).map(|n| n as u8).collect();
             let buffer = HeapBuffer::from_bytes(&bytes);
             let whole = self.table.on_fragment(self.now, &header, buffer, &mut self.counters)?;
-            let bytes: Vec<u8> = whole.pieces.iter().flat_map(|p| p.data().to_vec()).collect();
+            let mut bytes = whole.first.data().to_vec();
+            whole.rest.iter().flatten().for_each(|piece| bytes.extend(piece.data()));
             assert_eq!(bytes.len(), whole.len);
             assert_eq!(whole.header.fragment_offset, 0);
             Some(bytes)
