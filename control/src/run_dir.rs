@@ -80,10 +80,15 @@ impl RunDir {
         self.0.join(format!("tap{index}.lease"))
     }
 
-    /// The lease of a device that only one engine can own; `None` for the default TAP.
+    /// The lease of a device that only one engine can own; `None` for the default TAP. The same
+    /// interface name in two network namespaces is two devices.
     #[must_use]
     pub fn device_lease(&self, device: &DeviceSpec) -> Option<PathBuf> {
-        device.lease_name().map(|name| self.0.join(format!("device-{name}.lease")))
+        let name = device.lease_name()?;
+        let in_namespace =
+            device.kernel_interface().is_some() || matches!(device, DeviceSpec::Tap { .. });
+        let namespace = if in_namespace { network_namespace() } else { String::new() };
+        Some(self.0.join(format!("device-{name}{namespace}.lease")))
     }
 
     /// The control sockets that are there, with the process ids in their names, ascending. Some
@@ -114,6 +119,13 @@ impl RunDir {
         let entries = fs::read_dir(&self.0).into_iter().flatten();
         entries.filter_map(|entry| entry.ok().map(|entry| entry.path()))
     }
+}
+
+/// The network namespace we are in, as the end of a file name; empty where /proc does not say.
+fn network_namespace() -> String {
+    let link = fs::read_link("/proc/self/ns/net").unwrap_or_default();
+    let digits: String = link.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
+    if digits.is_empty() { digits } else { format!("-net{digits}") }
 }
 
 /// Who holds a lease; the line in its file.

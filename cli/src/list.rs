@@ -1,0 +1,83 @@
+//! `onwire list`: the engines that run.
+
+use crate::arguments::ListArguments;
+use crate::engines::{addresses, programs};
+use crate::failure::Failure;
+use crate::output::{Align, Table, print, print_json};
+use control::message::EngineInfo;
+use std::process::ExitCode;
+
+/// Runs the subcommand. No engine at all is an empty list, not a failure.
+pub fn list(arguments: &ListArguments) -> Result<ExitCode, Failure> {
+    let engines = arguments.selection.live_engines();
+    let infos: Vec<EngineInfo> = engines.into_iter().map(|engine| engine.info).collect();
+    if arguments.json {
+        print_json(&infos)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    print(&render(&infos))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn render(infos: &[EngineInfo]) -> String {
+    let mut table = Table::new(&[
+        ("Engine", Align::Right),
+        ("Device", Align::Left),
+        ("Driver", Align::Left),
+        ("Address", Align::Left),
+        ("MAC", Align::Left),
+        ("MTU", Align::Right),
+        ("Profile", Align::Left),
+        ("Up", Align::Right),
+        ("Programs", Align::Left),
+    ]);
+    for info in infos {
+        let device = match &info.interface {
+            Some(interface) if !info.device.contains(interface) => {
+                format!("{} ({interface})", info.device)
+            }
+            _ => info.device.clone(),
+        };
+        table.row(vec![
+            info.id.to_string(),
+            device,
+            info.driver.clone(),
+            addresses(info),
+            info.mac.to_string(),
+            info.mtu.to_string(),
+            info.profile.clone(),
+            duration(info.uptime_ms / 1000),
+            programs(info),
+        ]);
+    }
+    table.render()
+}
+
+/// A time in its two largest units.
+pub fn duration(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, minutes) => format!("{minutes}m{}s", seconds % 60),
+        (0, hours, minutes) => format!("{hours}h{minutes}m"),
+        (days, hours, _) => format!("{days}d{hours}h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_two_units() {
+        assert_eq!(duration(5), "5s");
+        assert_eq!(duration(65), "1m5s");
+        assert_eq!(duration(7_300), "2h1m");
+        assert_eq!(duration(90_000), "1d1h");
+    }
+
+    #[test]
+    fn no_engine_is_a_table_without_rows() {
+        assert_eq!(render(&[]).lines().count(), 1);
+    }
+}
