@@ -15,11 +15,36 @@ pub type Symbols = BTreeSet<String>;
 
 /// The drivers that a user meets; those that the installed DPDK lacks are left out.
 const DRIVERS: &[&str] = &[
-    "bus_pci", "bus_vdev", "bus_vmbus", "bus_auxiliary", "mempool_ring", "common_iavf",
-    "common_mlx5", "net_af_packet", "net_af_xdp", "net_bond", "net_e1000", "net_ena",
-    "net_failsafe", "net_gve", "net_i40e", "net_iavf", "net_ice", "net_igc", "net_ixgbe",
-    "net_memif", "net_mlx5", "net_netvsc", "net_null", "net_pcap", "net_ring", "net_tap",
-    "net_vdev_netvsc", "net_vhost", "net_virtio", "net_vmxnet3",
+    "bus_pci",
+    "bus_vdev",
+    "bus_vmbus",
+    "bus_auxiliary",
+    "mempool_ring",
+    "common_iavf",
+    "common_mlx5",
+    "net_af_packet",
+    "net_af_xdp",
+    "net_bond",
+    "net_e1000",
+    "net_ena",
+    "net_failsafe",
+    "net_gve",
+    "net_i40e",
+    "net_iavf",
+    "net_ice",
+    "net_igc",
+    "net_ixgbe",
+    "net_memif",
+    "net_mlx5",
+    "net_netvsc",
+    "net_null",
+    "net_pcap",
+    "net_ring",
+    "net_tap",
+    "net_vdev_netvsc",
+    "net_vhost",
+    "net_virtio",
+    "net_vmxnet3",
 ];
 
 /// Drivers bound to lazily loaded libraries, and the development files they need now.
@@ -36,8 +61,20 @@ const CORE: &[&str] =
 
 /// Prefixes of libraries that are drivers, hence never pulled in to satisfy a reference.
 const DRIVER_PREFIXES: &[&str] = &[
-    "net_", "bus_", "common_", "mempool_", "raw_", "crypto_", "dma_", "event_", "baseband_",
-    "compress_", "regex_", "vdpa_", "ml_", "gpu_",
+    "net_",
+    "bus_",
+    "common_",
+    "mempool_",
+    "raw_",
+    "crypto_",
+    "dma_",
+    "event_",
+    "baseband_",
+    "compress_",
+    "regex_",
+    "vdpa_",
+    "ml_",
+    "gpu_",
 ];
 
 /// Builds the archive and tells cargo to link it.

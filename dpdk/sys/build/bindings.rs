@@ -43,7 +43,7 @@ pub fn generate(dpdk: &Dpdk, out: &Path) -> PathBuf {
         .opaque_type("rte_eth_dev")
         .opaque_type("rte_device")
         .opaque_type("rte_.*hdr")
-        .constified_enum("onwire_mbuf_.*");
+        .allowlist_type("onwire_mbuf_.*");
     for name in FUNCTIONS {
         builder = builder.allowlist_function(name);
     }

@@ -15,7 +15,9 @@ fn main() {
     println!("cargo:rerun-if-changed=build");
     println!("cargo:rerun-if-changed=glue");
     if std::env::var("CARGO_CFG_TARGET_ARCH").as_deref() != Ok("x86_64") {
-        fail("dpdk-sys knows only x86-64 so far: its system call and lazy-binding glue is assembly");
+        fail(
+            "dpdk-sys knows only x86-64 so far: its system call and lazy-binding glue is assembly",
+        );
     }
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let dpdk = probe::find();

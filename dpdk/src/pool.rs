@@ -1,0 +1,95 @@
+//! Pools of mbufs. One pool per queue pair, touched under its shard's lock.
+
+use crate::error::{Error, LogMark};
+use crate::mbuf::Mbuf;
+use core::ptr::NonNull;
+use dpdk_sys as sys;
+use stack::packet::HEADROOM;
+use std::ffi::CString;
+
+/// The fixed cost of one buffer: the mempool's header and the mbuf itself, in octets.
+const PER_MBUF: usize = 64 + 128;
+
+/// A pool of buffers. A handle: copies name the same pool, in every process of the family.
+///
+/// The pool has no per-core cache, so it is used alike from any thread of any process: a thread
+/// that DPDK did not start has no core number, and two processes would share one cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pool(NonNull<sys::rte_mempool>);
+
+// SAFETY: the handle is an address in memory that all threads share; DPDK's ring of free buffers
+// is safe for several producers and consumers.
+unsafe impl Send for Pool {}
+// SAFETY: as above.
+unsafe impl Sync for Pool {}
+
+/// Octets of memory for a pool.
+pub(crate) fn memory_bytes(mbufs: u32, data_room: u16) -> usize {
+    let mbufs = mbufs as usize;
+    let object = (PER_MBUF + HEADROOM + usize::from(data_room)).next_multiple_of(64);
+    // Objects do not straddle pages where the device needs physical addresses: a tenth more.
+    mbufs * object * 11 / 10 + mbufs.next_power_of_two() * 8 + 4096
+}
+
+impl Pool {
+    /// Makes a pool of `mbufs` buffers that take `data_room` octets of frame each.
+    pub(crate) fn create(name: &str, mbufs: u32, data_room: u16) -> Result<Pool, Error> {
+        let mark = LogMark::now();
+        let c_name = CString::new(name).map_err(|_| Error::new("pool", "NUL in its name"))?;
+        let room = u16::try_from(HEADROOM).unwrap_or(u16::MAX).saturating_add(data_room);
+        // SAFETY: the strings are terminated; -1 is "any NUMA node".
+        let pool = unsafe {
+            sys::rte_pktmbuf_pool_create_by_ops(
+                c_name.as_ptr(),
+                mbufs,
+                0,
+                0,
+                room,
+                -1,
+                c"ring_mp_mc".as_ptr(),
+            )
+        };
+        NonNull::new(pool).map(Pool).ok_or_else(|| {
+            let reason = format!("no memory for a pool of {mbufs} buffers of {room} octets");
+            Error::with_log("buffers", &reason, mark)
+        })
+    }
+
+    /// Gives the pool's memory back to DPDK.
+    ///
+    /// # Safety
+    /// No buffer of it is in use, and no queue.
+    pub(crate) unsafe fn free(self) {
+        // SAFETY: the caller's promise.
+        unsafe { sys::rte_mempool_free(self.0.as_ptr()) }
+    }
+
+    pub(crate) fn as_ptr(self) -> *mut sys::rte_mempool {
+        self.0.as_ptr()
+    }
+
+    /// A fresh buffer, empty, with the headroom in front.
+    #[inline]
+    #[must_use]
+    pub fn allocate(self) -> Option<Mbuf> {
+        // SAFETY: the pool lives as long as the port.
+        let mbuf = NonNull::new(unsafe { sys::rte_pktmbuf_alloc(self.0.as_ptr()) })?;
+        // SAFETY: fresh, owned by nobody else.
+        Some(unsafe { Mbuf::from_raw(mbuf) })
+    }
+
+    /// Buffers that are free.
+    #[inline]
+    #[must_use]
+    pub fn available(self) -> usize {
+        // SAFETY: the pool lives as long as the port.
+        unsafe { sys::rte_mempool_avail_count(self.0.as_ptr()) as usize }
+    }
+
+    /// Buffers that are out: in the driver's queues or in somebody's hands.
+    #[must_use]
+    pub fn in_use(self) -> usize {
+        // SAFETY: the pool lives as long as the port.
+        unsafe { sys::rte_mempool_in_use_count(self.0.as_ptr()) as usize }
+    }
+}
