@@ -1,2 +1,70 @@
-//! The harness.
-fn main() {}
+//! `onwire bench`: what onwire costs and what it saves, measured beside the kernel and beside the
+//! bare link in one run on one machine.
+//!
+//! This process only orchestrates: it makes namespaces and links, starts pairs of programs on one
+//! core each (itself, re-executed in a [`role`]), collects their histograms and prints a report.
+//! The measured programs are plain users of libc's sockets; onwire gets under them the way it gets
+//! under any program, through `onwire run`.
+
+#![forbid(unsafe_code)]
+
+mod bench;
+mod children;
+mod histogram;
+mod latency;
+mod machine;
+mod namespaces;
+mod onwire;
+mod report;
+mod role;
+mod sockperf;
+mod start;
+mod stream;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Measures onwire beside the kernel and beside the bare link, in one run on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "onwire bench", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples (as root: namespaces and links are made and removed again):
+  onwire bench latency                      the default: kernel, raw vhost/virtio-user, onwire
+  onwire bench latency --link memif --json  another link, as JSON
+  onwire bench latency --check --sockperf   exit status 1 unless onwire keeps its promise
+  onwire bench stream                       throughput of one stream, kernel and onwire
+  onwire bench start                        what LD_PRELOAD costs /bin/true";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Round-trip time: kernel TCP and UDP, raw frames, onwire TCP and UDP, in turns.
+    Latency(latency::Args),
+    /// Throughput of one stream: kernel and onwire, in turns.
+    Stream(stream::Args),
+    /// What it costs a short program to start with the library loaded.
+    Start(start::Args),
+    /// One end of a measurement (started by the other commands).
+    #[command(hide = true)]
+    Role(role::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Latency(args) => latency::run(&args),
+        Command::Stream(args) => stream::run(&args),
+        Command::Start(args) => start::run(&args),
+        Command::Role(args) => role::run(args),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("onwire bench: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What all measurements share: cores, namespaces, a directory for sockets, and how a measured
+//! program is started in them.
+
+use crate::children::{Program, end_cleanly_on_signals};
+use crate::namespaces::{FRAME_INTERFACE, Namespaces, Side};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use clap::ValueEnum;
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
+use serde::Serialize;
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// How long a program may take to say that it is ready, or to end after it was told to.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Options of every measurement.
+#[derive(Debug, clap::Args)]
+pub struct Common {
+    /// The cores of the server and of the client [default: the first and the last allowed]
+    #[arg(long, value_name = "SERVER,CLIENT", value_parser = parse_cores)]
+    pub cores: Option<(usize, usize)>,
+    /// Rounds; in each, every mode is measured once
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Run the measured programs with the real-time policy SCHED_RR (for busy machines)
+    #[arg(long)]
+    pub realtime: bool,
+    /// The onwire command [default: the one beside this program, or on the PATH]
+    #[arg(long, value_name = "PATH")]
+    pub onwire: Option<PathBuf>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn parse_cores(text: &str) -> Result<(usize, usize), String> {
+    let parsed = text.split_once(',').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    parsed.ok_or_else(|| "two core numbers with a comma between them are expected".to_owned())
+}
+
+/// The wire between the two ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+pub enum Link {
+    /// vhost on one end, virtio-user on the other: a virtio ring in shared memory
+    #[value(name = "vhost")]
+    #[serde(rename = "vhost/virtio-user")]
+    Vhost,
+    /// A memif in shared memory
+    #[value(name = "memif")]
+    #[serde(rename = "memif")]
+    Memif,
+    /// `AF_PACKET` sockets on the two ends of a veth pair
+    #[value(name = "af_packet")]
+    #[serde(rename = "af_packet/veth")]
+    AfPacket,
+}
+
+impl Link {
+    /// As reports call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Link::Vhost => "vhost/virtio-user",
+            Link::Memif => "memif",
+            Link::AfPacket => "af_packet/veth",
+        }
+    }
+}
+
+/// A fresh instance of a link: each pair of programs gets its own.
+#[derive(Debug)]
+pub struct Wire {
+    link: Link,
+    path: PathBuf,
+}
+
+impl Wire {
+    /// The device string of one end.
+    pub fn device(&self, side: Side) -> String {
+        let path = self.path.display();
+        match (self.link, side) {
+            (Link::Vhost, Side::Server) => format!("vhost:{path}"),
+            (Link::Vhost, Side::Client) => format!("virtio-user:{path}"),
+            (Link::Memif, Side::Server) => format!("memif:{path},role=server"),
+            (Link::Memif, Side::Client) => format!("memif:{path},role=client"),
+            (Link::AfPacket, _) => format!("af_packet:{FRAME_INTERFACE}"),
+        }
+    }
+}
+
+/// A run of the harness.
+#[derive(Debug)]
+pub struct Bench {
+    me: PathBuf,
+    directory: Directory,
+    namespaces: Namespaces,
+    server_core: usize,
+    client_core: usize,
+    realtime: bool,
+    wires: Cell<u32>,
+}
+
+impl Bench {
+    /// Looks for cores and makes the namespaces.
+    pub fn set_up(common: &Common) -> Result<Self> {
+        end_cleanly_on_signals()?;
+        let (server_core, client_core) = choose_cores(common.cores)?;
+        Ok(Bench {
+            me: std::env::current_exe().context("cannot find this program")?,
+            directory: Directory::create()?,
+            namespaces: Namespaces::create()?,
+            server_core,
+            client_core,
+            realtime: common.realtime,
+            wires: Cell::new(0),
+        })
+    }
+
+    /// The core of one end.
+    pub fn core(&self, side: Side) -> usize {
+        match side {
+            Side::Server => self.server_core,
+            Side::Client => self.client_core,
+        }
+    }
+
+    /// A link that nobody uses yet.
+    pub fn wire(&self, link: Link) -> Wire {
+        let number = self.wires.get() + 1;
+        self.wires.set(number);
+        Wire { link, path: self.directory.0.join(format!("wire{number}")) }
+    }
+
+    /// Starts `words` on its side's core, in its side's namespace.
+    pub fn start(&self, name: &str, side: Side, words: &[String]) -> Result<Program> {
+        let mut command = Command::new(&self.me);
+        command.args(["role", "launch", "--netns", self.namespaces.name(side), "--core"]);
+        command.arg(self.core(side).to_string());
+        if self.realtime {
+            command.arg("--realtime");
+        }
+        command.env("ONWIRE_RUN_DIR", self.run_directory());
+        Program::start(name, command.arg("--").args(words))
+    }
+
+    /// The words that start this program in a role.
+    pub fn role(&self, words: &[&str]) -> Vec<String> {
+        let me = self.me.display().to_string();
+        [me.as_str(), "role"].iter().chain(words).map(|word| (*word).to_owned()).collect()
+    }
+
+    /// Where the engines of this run find each other, apart from all others.
+    pub fn run_directory(&self) -> PathBuf {
+        self.directory.0.join("run")
+    }
+
+    /// A place for files of this run.
+    pub fn directory(&self) -> &Path {
+        &self.directory.0
+    }
+}
+
+/// A directory that disappears with this value.
+#[derive(Debug)]
+struct Directory(PathBuf);
+
+impl Directory {
+    fn create() -> Result<Self> {
+        // Short, because the path of a Unix socket has at most 107 octets.
+        let path = std::env::temp_dir().join(format!("onwire-bench-{}", std::process::id()));
+        std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Directory(path))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn choose_cores(wanted: Option<(usize, usize)>) -> Result<(usize, usize)> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).context("cannot ask for my cores")?;
+    let allowed: Vec<usize> =
+        (0..CpuSet::count()).filter(|&core| allowed.is_set(core).unwrap_or(false)).collect();
+    let (server, client) = match (wanted, allowed.first(), allowed.last()) {
+        (Some(cores), _, _) => cores,
+        (None, Some(&first), Some(&last)) => (first, last),
+        _ => bail!("no core is allowed"),
+    };
+    ensure!(server != client, "two cores are needed, one for each end; only core {server} is here");
+    for core in [server, client] {
+        ensure!(allowed.contains(&core), "--cores: core {core} is not among {allowed:?}");
+    }
+    Ok((server, client))
+}
+
+/// Finds a program on the `PATH`.
+pub fn find_on_path(name: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|directory| directory.join(name))
+        .find(|candidate| candidate.is_file())
+        .ok_or_else(|| anyhow!("{name} is not installed"))
+}

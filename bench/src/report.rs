@@ -1,0 +1,250 @@
+//! The result of a latency run: the table for people, the JSON for programs, the verdict for CI.
+
+use crate::bench::Link;
+use crate::histogram::{Histogram, Summary};
+use crate::latency::{Carrier, Effort, Load, Measured, Mode};
+use crate::machine::Machine;
+use crate::role::{Protocol, Waiting};
+use anyhow::Result;
+use serde::Serialize;
+use std::fmt::Write;
+
+/// At most this many raw-frame round trips fit in one of onwire's TCP.
+const RAW_FACTOR: f64 = 3.0;
+/// Below this part of the kernel's spinning sockets.
+const KERNEL_FACTOR: f64 = 0.5;
+
+/// A mode and what was found so far.
+pub struct Row {
+    /// The mode.
+    pub mode: Mode,
+    times: Histogram,
+    medians: Vec<u64>,
+    lost: u64,
+    on: Option<String>,
+}
+
+impl Row {
+    /// Nothing found yet.
+    pub fn new(mode: Mode) -> Result<Self> {
+        Ok(Row { mode, times: Histogram::new()?, medians: Vec::new(), lost: 0, on: None })
+    }
+
+    /// Takes in one round.
+    pub fn add(&mut self, measured: &Measured) {
+        self.times.merge(&measured.times);
+        self.medians.push(measured.times.median());
+        self.lost += measured.lost;
+        if measured.on.is_some() {
+            self.on.clone_from(&measured.on);
+        }
+    }
+
+    /// The median of the rounds' medians: a round that the machine disturbed does not move it.
+    fn median(&self) -> u64 {
+        let mut sorted = self.medians.clone();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() / 2).copied().unwrap_or(0)
+    }
+}
+
+/// What was found, as it is printed.
+#[derive(Debug, Serialize)]
+pub struct LatencyReport {
+    machine: Machine,
+    server_core: usize,
+    client_core: usize,
+    size: u32,
+    rounds: u32,
+    seconds_per_round: f64,
+    results: Vec<Line>,
+}
+
+/// One line of the table.
+#[derive(Debug, Serialize)]
+struct Line {
+    name: String,
+    carrier: Carrier,
+    link: Option<Link>,
+    #[serde(skip)]
+    load: Load,
+    /// The median of the rounds' medians.
+    median_ns: u64,
+    /// The least and the greatest of the rounds' medians.
+    medians_range_ns: (u64, u64),
+    /// All rounds together.
+    all: Summary,
+    lost: u64,
+    /// How many raw-frame round trips of the same link fit in one of these.
+    of_raw: Option<f64>,
+    /// Which part of the round trip of the kernel's spinning sockets (same protocol) it is.
+    of_kernel: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on: Option<String>,
+}
+
+/// Whether onwire keeps its promise.
+#[derive(Debug)]
+pub struct Verdict {
+    /// It does.
+    pub met: bool,
+    /// Said in a line for each link and load.
+    pub text: String,
+}
+
+impl LatencyReport {
+    /// Puts everything together.
+    pub fn new(
+        machine: Machine,
+        (server_core, client_core): (usize, usize),
+        effort: Effort,
+        rounds: u32,
+        rows: Vec<Row>,
+    ) -> Self {
+        let results = rows.iter().map(|row| Line::new(row, &rows)).collect();
+        LatencyReport {
+            machine,
+            server_core,
+            client_core,
+            size: effort.size,
+            rounds,
+            seconds_per_round: effort.time.as_secs_f64(),
+            results,
+        }
+    }
+
+    /// For people.
+    pub fn table(&self) -> String {
+        let mut text = format!(
+            "{}\nround trip of {} octets, µs; server on core {}, client on core {}; {} rounds of \
+             {} s, in turns\n",
+            self.machine.lines(),
+            self.size,
+            self.server_core,
+            self.client_core,
+            self.rounds,
+            self.seconds_per_round
+        );
+        let width = self.results.iter().map(|l| l.name.chars().count()).max().unwrap_or(0);
+        let _ = writeln!(
+            text,
+            "\n{:width$} {:>8} {:>15} {:>8} {:>8} {:>8} {:>9} {:>9} {:>6} {:>7}",
+            "", "median", "rounds", "p90", "p99", "p99.9", "max", "count", "×raw", "×kernel"
+        );
+        for line in &self.results {
+            let ratio = |of: Option<f64>| of.map_or("-".to_owned(), |r| format!("{r:.2}"));
+            let (low, high) = line.medians_range_ns;
+            let range = format!("{:.2}–{:.2}", micros(low), micros(high));
+            let _ = writeln!(
+                text,
+                "{:width$} {:8.2} {range:>15} {:8.2} {:8.2} {:8.2} {:9.1} {:>9} {:>6} {:>7}",
+                line.name,
+                micros(line.median_ns),
+                micros(line.all.p90_ns),
+                micros(line.all.p99_ns),
+                micros(line.all.p999_ns),
+                micros(line.all.max_ns),
+                line.all.count,
+                ratio(line.of_raw),
+                ratio(line.of_kernel)
+            );
+        }
+        for line in &self.results {
+            if let Some(on) = &line.on {
+                let _ = writeln!(text, "{}: {on}", line.name);
+            }
+            if line.lost > 0 {
+                let _ = writeln!(text, "{}: {} replies never came", line.name, line.lost);
+            }
+        }
+        text
+    }
+
+    /// Compares onwire's TCP with what it promises, on every link that was measured.
+    pub fn check(&self) -> Verdict {
+        let mut verdict = Verdict { met: true, text: String::new() };
+        let mut checked = 0;
+        for line in &self.results {
+            let promised = match line.load {
+                Load::Sockets(Protocol::Tcp, _) | Load::Sockperf(_) => {
+                    line.carrier == Carrier::Onwire
+                }
+                _ => false,
+            };
+            if promised {
+                checked += 1;
+                line.check(&mut verdict);
+            }
+        }
+        if checked == 0 {
+            verdict.met = false;
+            verdict.text = "check: NOT MET: onwire's TCP was not measured".to_owned();
+        }
+        verdict.text = verdict.text.trim_end().to_owned();
+        verdict
+    }
+}
+
+impl Line {
+    fn new(row: &Row, rows: &[Row]) -> Self {
+        let ratio = |other: Option<&Row>| {
+            let base = other.filter(|other| other.mode != row.mode)?.median();
+            Some(row.median() as f64 / base as f64)
+        };
+        let raw =
+            rows.iter().find(|r| r.mode.carrier == Carrier::Raw && r.mode.link == row.mode.link);
+        let protocol = match row.mode.load {
+            Load::Sockets(protocol, _) => protocol,
+            Load::Frames | Load::Sockperf(_) => Protocol::Tcp,
+        };
+        let spinning = Mode {
+            carrier: Carrier::Kernel,
+            link: None,
+            load: Load::Sockets(protocol, Waiting::Spin),
+        };
+        let range = (row.medians.iter().min().copied(), row.medians.iter().max().copied());
+        Line {
+            name: row.mode.name(),
+            carrier: row.mode.carrier,
+            link: row.mode.link,
+            load: row.mode.load,
+            median_ns: row.median(),
+            medians_range_ns: (range.0.unwrap_or(0), range.1.unwrap_or(0)),
+            all: row.times.summary(),
+            lost: row.lost,
+            of_raw: ratio(raw),
+            of_kernel: ratio(rows.iter().find(|r| r.mode == spinning)),
+            on: row.on.clone(),
+        }
+    }
+
+    fn check(&self, verdict: &mut Verdict) {
+        let (raw, kernel) = match (self.of_raw, self.of_kernel) {
+            (Some(raw), Some(kernel)) => (raw, kernel),
+            _ => {
+                verdict.met = false;
+                let _ = writeln!(
+                    verdict.text,
+                    "check: NOT MET: {}: raw frames and the kernel's spinning sockets must be \
+                     measured in the same run",
+                    self.name
+                );
+                return;
+            }
+        };
+        let met = raw <= RAW_FACTOR && kernel < KERNEL_FACTOR;
+        verdict.met &= met;
+        let _ = writeln!(
+            verdict.text,
+            "check: {}: {}: median {:.2} µs is {raw:.2} × raw frames (at most {RAW_FACTOR}) and \
+             {kernel:.2} × the kernel's spinning sockets (below {KERNEL_FACTOR})",
+            if met { "met" } else { "NOT MET" },
+            self.name,
+            micros(self.median_ns)
+        );
+    }
+}
+
+fn micros(nanos: u64) -> f64 {
+    nanos as f64 / 1_000.0
+}
