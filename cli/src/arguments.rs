@@ -65,6 +65,8 @@ pub enum Command {
     Tcpdump(TcpdumpArguments),
     /// Show counters
     Stats(StatsArguments),
+    /// Show the busiest sockets, again and again
+    Top(TopArguments),
     /// Show the engines that run
     List(ListArguments),
     /// Show routes
@@ -235,6 +237,21 @@ pub struct StatsArguments {
     /// Only counters that are not zero
     #[arg(short = 'z', long)]
     pub nonzero: bool,
+    /// Which engines.
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+/// `onwire top`.
+#[derive(Debug, Args)]
+pub struct TopArguments {
+    /// Seconds between two looks
+    #[arg(short = 'd', long, value_name = "SECONDS", default_value_t = 1,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub interval: u64,
+    /// End after this many looks
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
     /// Which engines.
     #[command(flatten)]
     pub selection: Selection,

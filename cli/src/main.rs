@@ -23,6 +23,7 @@ mod stats;
 mod symbols;
 mod system;
 mod tcpdump;
+mod top;
 
 use arguments::{Arguments, Command};
 use clap::Parser;
@@ -44,6 +45,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Ss(arguments) => ss::ss(&arguments),
         Command::Tcpdump(arguments) => tcpdump::tcpdump(&arguments),
         Command::Stats(arguments) => stats::stats(&arguments),
+        Command::Top(arguments) => top::top(&arguments),
         Command::List(arguments) => list::list(&arguments),
         Command::Route(arguments) => network::route(&arguments),
         Command::Neigh(arguments) => network::neigh(&arguments),
@@ -66,6 +68,7 @@ fn explain(error: &clap::Error) -> Result<ExitCode, Failure> {
             Err(Failure::usage("say what to do; onwire --help shows how"))
         }
         _ => {
+            // "error: …", then maybe a list, then a blank line, tips and the usage.
             let first = text.split("\n\n").next().unwrap_or_default();
             let words: Vec<&str> = first.split_whitespace().skip(1).collect();
             let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));

@@ -92,7 +92,7 @@ fn render(arguments: &SsArguments, sockets: &[SocketInfo]) -> String {
 }
 
 /// An address with `*` for the port 0, as ss(8) has it.
-fn end(address: Option<SocketAddr>) -> String {
+pub fn end(address: Option<SocketAddr>) -> String {
     match address {
         None => "*:*".to_owned(),
         Some(address) if address.port() != 0 => address.to_string(),
@@ -156,7 +156,7 @@ fn tcp_line(tcp: &TcpInfo) -> String {
     }
     for (name, rate) in [("pacing_rate", tcp.pacing_rate), ("delivery_rate", tcp.delivery_rate)] {
         if rate > 0 && rate != u64::MAX {
-            words.push(format!("{name} {}bps", bits(rate)));
+            words.push(format!("{name} {}bps", scaled(rate.saturating_mul(8))));
         }
     }
     words.push(format!("snd_wnd:{}", tcp.snd_wnd));
@@ -169,13 +169,13 @@ fn tcp_line(tcp: &TcpInfo) -> String {
 }
 
 /// Microseconds as milliseconds, without trailing zeros.
-fn millis(us: u64) -> String {
+pub fn millis(us: u64) -> String {
     let text = format!("{}.{:03}", us / 1_000, us % 1_000);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-fn bits(octets_per_second: u64) -> String {
-    let bits = octets_per_second.saturating_mul(8);
+/// A number with a decimal prefix, as in `1.5M`.
+pub fn scaled(bits: u64) -> String {
     match bits {
         0..1_000 => bits.to_string(),
         1_000..1_000_000 => format!("{}.{}K", bits / 1_000, bits / 100 % 10),

@@ -136,6 +136,7 @@ fn one_engine_answers_every_question() {
     assert_eq!(run(dir, &["ss"]).lines().count(), 2);
     assert!(run(dir, &["stats"]).contains("device.frames_in"));
     assert!(!run(dir, &["stats", "-z"]).contains("retransmits"));
+    assert!(run(dir, &["top", "-n", "1"]).contains("2 sockets, 0 frames/s in"));
     assert!(run(dir, &["route"]).contains("10.78.0.0/24"));
     assert!(run(dir, &["neigh"]).contains("INCOMPLETE"));
     let list = run(dir, &["list"]);

@@ -48,18 +48,10 @@ fn as_pid_1_it_forwards_signals_reaps_and_exits_as_the_program_does() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let inner = onwire(dir.path());
     // A signal: the program's handler runs and chooses the status. An orphan is left as well.
     let script = "trap 'exit 5' TERM; (sleep 0.1 &) ; echo ready; while :; do sleep 0.05; done";
-    let mut command = Command::new("unshare");
-    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(inner.get_program());
-    for (name, value) in inner.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command.args(["run", "--", "sh", "-c", script]).current_dir(dir.path()).stdout(Stdio::piped());
+    let mut command = in_pid_namespace(onwire(dir.path()).args(["run", "--", "sh", "-c", script]));
+    command.stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "ready");
@@ -68,6 +60,22 @@ fn as_pid_1_it_forwards_signals_reaps_and_exits_as_the_program_does() {
     let init = std::fs::read_to_string(children).unwrap();
     assert!(Command::new("kill").args(["-TERM", init.trim()]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(5));
+}
+
+#[test]
+fn as_pid_1_it_lets_a_keeper_finish_and_nobody_else() {
+    if !can_use_tap() || !can_unshare() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    // A process of the keeper's name, and one that would sleep for ever.
+    let script = "cp $(command -v sleep) onwire-keeper; (setsid ./onwire-keeper 0.3 &); \
+        (setsid sleep 60 </dev/null >/dev/null 2>&1 &); exit 3";
+    let started = std::time::Instant::now();
+    let mut command = in_pid_namespace(onwire(dir.path()).args(["run", "--", "sh", "-c", script]));
+    assert_eq!(command.status().unwrap().code(), Some(3));
+    let took = started.elapsed().as_millis();
+    assert!((300..10_000).contains(&took), "{took} ms");
 }
 
 #[test]
@@ -106,4 +114,21 @@ fn can_use_tap() -> bool {
 fn can_unshare() -> bool {
     let line = ["--pid", "--fork", "--mount-proc", "true"];
     Command::new("unshare").args(line).status().is_ok_and(|status| status.success())
+}
+
+/// The same command as PID 1 of a namespace of its own.
+fn in_pid_namespace(inner: &Command) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    if let Some(dir) = inner.get_current_dir() {
+        command.current_dir(dir);
+    }
+    command
 }

@@ -37,8 +37,9 @@ fn settings() -> (Settings, Vec<Finding>) {
             (settings, vec![Finding::good(text)])
         }
         Err(error) => {
-            let finding = Finding::blocked(format!("settings: {error}"), "correct it");
-            (Settings::default(), vec![finding])
+            let line = error.to_string();
+            let (text, remedy) = line.split_once("; ").unwrap_or((&line, "correct it"));
+            (Settings::default(), vec![Finding::blocked(format!("setting {text}"), remedy)])
         }
     }
 }
@@ -47,10 +48,12 @@ fn check_library(flag: Option<&Path>) -> Finding {
     let path = match library::find(flag) {
         Ok(path) => path,
         Err(failure) => {
-            return Finding::blocked(
-                failure.message,
+            // Its line names the remedy after the semicolon.
+            let (text, remedy) = failure.message.split_once("; ").unwrap_or((
+                failure.message.as_str(),
                 "cargo build --release, or set ONWIRE_LIBRARY",
-            );
+            ));
+            return Finding::blocked(text, remedy);
         }
     };
     let shown = path.display();

@@ -14,6 +14,7 @@ use control::settings::SETTINGS_VARIABLE;
 use control::{Settings, settings::Banner};
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -21,13 +22,13 @@ use std::process::{Command, ExitCode};
 /// Runs the subcommand; returns only if it cannot, or as PID 1 when all is over.
 pub fn run(arguments: &RunArguments) -> Result<ExitCode, Failure> {
     let settings = settings(arguments)?;
-    let library = library::find(arguments.library.as_deref())?;
     let [name, rest @ ..] = arguments.program.as_slice() else {
         return Err(Failure::usage("say which program; onwire run --help shows how"));
     };
     let path = program::find(name)?;
     program::check(&path)?;
     preflight::check(&settings)?;
+    let library = library::find(arguments.library.as_deref())?;
     let mut command = Command::new(&path);
     // argv[0] is what the user wrote: some programs act by it.
     command.arg0(name).args(rest);
@@ -51,12 +52,16 @@ fn settings(arguments: &RunArguments) -> Result<Settings, Failure> {
     Ok(arguments.settings.load(&flags)?)
 }
 
-/// Ours first: its hooks must come before those of libraries preloaded beside it.
+/// Ours first: its hooks must come before those of libraries preloaded beside it. And once: an
+/// `onwire run` within another finds it there already.
 fn preload(library: &Path, existing: Option<&OsStr>) -> OsString {
     let mut value = library.as_os_str().to_owned();
-    if let Some(existing) = existing.filter(|existing| !existing.is_empty()) {
-        value.push(":");
-        value.push(existing);
+    let existing = existing.unwrap_or_default().as_bytes();
+    for other in existing.split(|octet| b": ".contains(octet)) {
+        if !other.is_empty() && other != library.as_os_str().as_bytes() {
+            value.push(":");
+            value.push(OsStr::from_bytes(other));
+        }
     }
     value
 }
@@ -80,7 +85,12 @@ mod tests {
         assert_eq!(preload(library, Some(OsStr::new(""))), "/usr/lib/onwire/libonwire.so");
         assert_eq!(
             preload(library, Some(OsStr::new("/a.so /b.so"))),
-            "/usr/lib/onwire/libonwire.so:/a.so /b.so"
+            "/usr/lib/onwire/libonwire.so:/a.so:/b.so"
+        );
+        let nested = "/a.so:/usr/lib/onwire/libonwire.so";
+        assert_eq!(
+            preload(library, Some(OsStr::new(nested))),
+            "/usr/lib/onwire/libonwire.so:/a.so"
         );
     }
 }
