@@ -26,6 +26,7 @@ pub mod options;
 pub mod packet;
 pub mod readiness;
 pub mod rng;
+pub mod shard;
 pub mod socket;
 pub mod stats;
 pub mod tcp;

@@ -83,6 +83,8 @@ counters! {
         in_unknown_protocols,
         /// Dropped: a frame sent to a group with a packet for one host inside.
         in_link_broadcast,
+        /// Dropped: a TCP segment with a wrong checksum.
+        in_tcp_checksum_errors,
         /// Dropped: no route to the destination.
         out_no_routes,
         /// Fragments received.

@@ -16,6 +16,7 @@ mod tests;
 
 pub use errors::{ErrorOrigin, ErrorReport, Unreachable};
 pub use receive::{Arrived, Delivery, Received};
+pub(crate) use send::nonzero;
 pub use send::{Path, Piece, Transmit};
 pub use socket::SocketSummary;
 

@@ -176,7 +176,7 @@ impl Header {
         into[1] = self.traffic_class;
         into[2..4].copy_from_slice(&self.total_len.to_be_bytes());
         into[4..6].copy_from_slice(&self.identification.to_be_bytes());
-        into[6..8].copy_from_slice(&(flags | self.fragment_offset / 8).to_be_bytes());
+        into[6..8].copy_from_slice(&(flags | (self.fragment_offset / 8)).to_be_bytes());
         into[8] = self.hop_limit;
         into[9] = self.protocol.number();
         into[10..12].fill(0);

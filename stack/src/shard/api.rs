@@ -1,0 +1,477 @@
+//! What socket calls call: they check addresses, choose routes and sources, ask the transport,
+//! and send at once what it has to say.
+
+use super::{Shard, SocketId, SocketKind, tcp_context, udp_context};
+use crate::device::Device;
+use crate::error::Error;
+use crate::ip::{Hop, RouteInfo, RouteKind};
+use crate::options::Options;
+use crate::readiness::Readiness;
+use crate::socket::{Family, ReceiveFlags, SendControl, SendFlags, Shutdown};
+use crate::tcp::{State, TcpId, TcpInfo};
+use crate::time::Instant;
+use crate::udp::{ErrorReport, Path, UdpId};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io::{IoSlice, IoSliceMut};
+
+/// What receiving gave. Streams leave all but `len` and `datagram_len` empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// Octets copied; 0 from a stream means that it has ended.
+    pub len: usize,
+    /// Octets of the datagram; more than `len` if it was cut off. A stream's `len`.
+    pub datagram_len: usize,
+    /// Who sent the datagram.
+    pub source: Option<SocketAddr>,
+    /// The address of ours (or broadcast, or group) that it was sent to.
+    pub destination: Option<IpAddr>,
+    /// Its DSCP and ECN.
+    pub traffic_class: u8,
+    /// What was left of its hop limit.
+    pub hop_limit: u8,
+    /// When it arrived.
+    pub at: Option<Instant>,
+}
+
+impl<D: Device> Shard<D> {
+    /// A new socket.
+    ///
+    /// # Errors
+    /// `TooManyFiles`.
+    pub fn socket(&mut self, kind: SocketKind, family: Family) -> Result<SocketId, Error> {
+        match kind {
+            SocketKind::Tcp => self.tcp.socket(family).map(SocketId::Tcp),
+            SocketKind::Udp => self.udp.socket(family).map(SocketId::Udp),
+        }
+    }
+
+    /// The cookie that events and listings return with this socket.
+    pub fn set_owner(&mut self, id: SocketId, owner: u64) {
+        match id {
+            SocketId::Tcp(id) => self.tcp.set_owner(id, owner),
+            SocketId::Udp(id) => self.udp.set_owner(id, owner),
+        }
+    }
+
+    /// bind(2).
+    ///
+    /// # Errors
+    /// `AddressNotAvailable` when the address is not ours, `AddressInUse`, `InvalidArgument`
+    /// when bound already, `AddressFamilyNotSupported`.
+    pub fn bind(&mut self, now: Instant, id: SocketId, local: SocketAddr) -> Result<(), Error> {
+        let address = local.ip();
+        // As Linux's inet_addr_valid_or_nonlocal.
+        let valid = address.is_unspecified()
+            || address.is_multicast()
+            || self.ip.is_local(address)
+            || self.ip.is_broadcast(address);
+        if !valid && !self.options(id)?.free_bind {
+            return Err(Error::AddressNotAvailable);
+        }
+        match id {
+            SocketId::Tcp(id) => self.tcp.bind(tcp_context!(self, now), id, local),
+            SocketId::Udp(id) => self.udp.bind(udp_context!(self, now), id, local),
+        }
+    }
+
+    /// listen(2); again changes the backlog.
+    ///
+    /// # Errors
+    /// `OperationNotSupported` on UDP; TCP's.
+    pub fn listen(&mut self, now: Instant, id: SocketId, backlog: u32) -> Result<(), Error> {
+        let id = stream(id)?;
+        self.tcp.listen(tcp_context!(self, now), id, backlog)
+    }
+
+    /// accept(2): the connection and its peer.
+    ///
+    /// # Errors
+    /// `WouldBlock` when none waits; `OperationNotSupported` on UDP.
+    pub fn accept(&mut self, now: Instant, id: SocketId) -> Result<(SocketId, SocketAddr), Error> {
+        let id = stream(id)?;
+        let (id, peer) = self.tcp.accept(tcp_context!(self, now), id)?;
+        self.transmit(now);
+        Ok((SocketId::Tcp(id), peer))
+    }
+
+    /// connect(2). On TCP `Ok` means that it has begun; readiness says when it has ended.
+    ///
+    /// # Errors
+    /// `NetworkUnreachable` without a route, `PermissionDenied` for a broadcast address without
+    /// `SO_BROADCAST`, the transport's.
+    pub fn connect(&mut self, now: Instant, id: SocketId, remote: SocketAddr) -> Result<(), Error> {
+        let remote = SocketAddr::new(self.named(remote.ip()), remote.port());
+        let local = self.local_address(id)?.ip();
+        if Family::of(local) != Family::of(remote.ip()) {
+            return Err(Error::AddressFamilyNotSupported);
+        }
+        let route = self.way(remote.ip(), local, self.options(id)?.dont_route)?;
+        let source = if is_host(local) { local } else { route.source };
+        match id {
+            SocketId::Tcp(id) => {
+                if !matches!(route.hop, Hop::Neighbor(_) | Hop::Loopback) {
+                    return Err(Error::NetworkUnreachable);
+                }
+                let path_mtu = route.mtu.min(self.piece);
+                self.tcp.connect(tcp_context!(self, now), id, source, remote, path_mtu)?;
+            }
+            SocketId::Udp(id) => {
+                self.may_broadcast(&route, self.udp.options(id)?)?;
+                self.udp.connect(udp_context!(self, now), id, source, remote)?;
+            }
+        }
+        self.transmit(now);
+        Ok(())
+    }
+
+    /// connect(2) with `AF_UNSPEC`. A TCP socket is reset and can be used again.
+    ///
+    /// # Errors
+    /// `BadDescriptor`; `OperationNotSupported` on TCP, where the caller makes a new socket.
+    pub fn disconnect(&mut self, id: SocketId) -> Result<(), Error> {
+        self.udp.disconnect(datagram(id)?)
+    }
+
+    /// send(2) and its like without a destination or control messages.
+    ///
+    /// # Errors
+    /// The transport's; see [`Shard::send_to`].
+    #[inline]
+    pub fn send(
+        &mut self,
+        now: Instant,
+        id: SocketId,
+        data: &[IoSlice<'_>],
+        flags: SendFlags,
+    ) -> Result<usize, Error> {
+        self.send_to(now, id, data, None, &SendControl::default(), flags)
+    }
+
+    /// sendmsg(2): queues or sends `data` and returns how many octets it took. A stream ignores
+    /// `to` and `control`, as Linux's does.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is no room, the pending error, `BrokenPipe`, `NotConnected`;
+    /// for datagrams `DestinationRequired`, `NetworkUnreachable`, `PermissionDenied`,
+    /// `MessageTooLong`, `InvalidArgument`, `NoBufferSpace`.
+    pub fn send_to(
+        &mut self,
+        now: Instant,
+        id: SocketId,
+        data: &[IoSlice<'_>],
+        to: Option<SocketAddr>,
+        control: &SendControl,
+        flags: SendFlags,
+    ) -> Result<usize, Error> {
+        let sent = match id {
+            SocketId::Tcp(id) => self.tcp.send(tcp_context!(self, now), id, data, flags),
+            SocketId::Udp(id) => {
+                let path = self.path(id, to, control, flags)?;
+                self.udp.send(udp_context!(self, now), id, &path, data, flags)
+            }
+        };
+        // Also after an error: TCP may have something to send that makes room.
+        self.transmit(now);
+        sent
+    }
+
+    /// recv(2) and its like: a stream's octets, or one datagram.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is nothing yet, the pending error, `NotConnected`.
+    #[inline]
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        id: SocketId,
+        into: &mut [IoSliceMut<'_>],
+        flags: ReceiveFlags,
+    ) -> Result<Received, Error> {
+        match id {
+            SocketId::Tcp(id) => {
+                let len = self.tcp.receive(tcp_context!(self, now), id, into, flags)?;
+                self.transmit(now); // Room in the window is worth telling.
+                Ok(Received {
+                    len,
+                    datagram_len: len,
+                    source: None,
+                    destination: None,
+                    traffic_class: 0,
+                    hop_limit: 0,
+                    at: None,
+                })
+            }
+            SocketId::Udp(id) => {
+                let datagram = self.udp.receive(id, into, flags)?;
+                Ok(Received {
+                    len: datagram.len,
+                    datagram_len: datagram.datagram_len,
+                    source: datagram.source,
+                    destination: Some(datagram.destination),
+                    traffic_class: datagram.traffic_class,
+                    hop_limit: datagram.hop_limit,
+                    at: datagram.source.map(|_| datagram.at),
+                })
+            }
+        }
+    }
+
+    /// recvmsg(2) with `MSG_ERRQUEUE`. TCP queues none.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none.
+    pub fn receive_error(
+        &mut self,
+        id: SocketId,
+        into: &mut [IoSliceMut<'_>],
+    ) -> Result<ErrorReport, Error> {
+        match id {
+            SocketId::Tcp(_) => Err(Error::WouldBlock),
+            SocketId::Udp(id) => self.udp.receive_error(id, into),
+        }
+    }
+
+    /// `SIOCINQ`: octets of a stream that can be read, or of the first datagram.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a listener.
+    pub fn receive_available(&self, id: SocketId) -> Result<u32, Error> {
+        match id {
+            SocketId::Tcp(id) => self.tcp.receive_available(id),
+            SocketId::Udp(id) => self.udp.receive_available(id),
+        }
+    }
+
+    /// `SIOCOUTQ`: octets not yet acknowledged. Datagrams leave at once.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a listener.
+    pub fn send_queued(&self, id: SocketId) -> Result<u32, Error> {
+        match id {
+            SocketId::Tcp(id) => self.tcp.send_queued(id),
+            SocketId::Udp(id) => self.udp.options(id).map(|_| 0),
+        }
+    }
+
+    /// `SIOCOUTQNSD`: octets not yet sent.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a listener.
+    pub fn send_unsent(&self, id: SocketId) -> Result<u32, Error> {
+        match id {
+            SocketId::Tcp(id) => self.tcp.send_unsent(id),
+            SocketId::Udp(id) => self.udp.options(id).map(|_| 0),
+        }
+    }
+
+    /// `SIOCATMARK`.
+    ///
+    /// # Errors
+    /// `OperationNotSupported` on UDP.
+    pub fn at_urgent_mark(&self, id: SocketId) -> Result<bool, Error> {
+        self.tcp.at_urgent_mark(stream(id)?)
+    }
+
+    /// shutdown(2).
+    ///
+    /// # Errors
+    /// `NotConnected`.
+    pub fn shutdown(&mut self, now: Instant, id: SocketId, how: Shutdown) -> Result<(), Error> {
+        let shut = match id {
+            SocketId::Tcp(id) => self.tcp.shutdown(tcp_context!(self, now), id, how),
+            SocketId::Udp(id) => self.udp.shutdown(id, how),
+        };
+        self.transmit(now);
+        shut
+    }
+
+    /// The program is done with the socket; TCP finishes in the background, or resets, by its
+    /// linger option.
+    pub fn close(&mut self, now: Instant, id: SocketId) {
+        match id {
+            SocketId::Tcp(id) => self.tcp.close(tcp_context!(self, now), id),
+            SocketId::Udp(id) => self.udp.close(id),
+        }
+        self.transmit(now);
+    }
+
+    /// The program was killed: resets the connection and forgets the socket.
+    pub fn abort(&mut self, now: Instant, id: SocketId) {
+        match id {
+            SocketId::Tcp(id) => self.tcp.abort(tcp_context!(self, now), id),
+            SocketId::Udp(id) => self.udp.close(id),
+        }
+        self.transmit(now);
+    }
+
+    /// What poll(2) would say. Empty for a stale handle.
+    pub fn readiness(&mut self, id: SocketId) -> Readiness {
+        match id {
+            SocketId::Tcp(id) => self.tcp.readiness(id),
+            SocketId::Udp(id) => self.udp.readiness(id),
+        }
+    }
+
+    /// `SO_ERROR`: the pending error, which is cleared.
+    pub fn take_error(&mut self, id: SocketId) -> Option<Error> {
+        match id {
+            SocketId::Tcp(id) => self.tcp.take_error(id),
+            SocketId::Udp(id) => self.udp.take_error(id),
+        }
+    }
+
+    /// getsockname(2).
+    ///
+    /// # Errors
+    /// `BadDescriptor`.
+    pub fn local_address(&self, id: SocketId) -> Result<SocketAddr, Error> {
+        match id {
+            SocketId::Tcp(id) => self.tcp.local_address(id),
+            SocketId::Udp(id) => self.udp.local_address(id),
+        }
+    }
+
+    /// getpeername(2).
+    ///
+    /// # Errors
+    /// `NotConnected`.
+    pub fn remote_address(&self, id: SocketId) -> Result<SocketAddr, Error> {
+        match id {
+            SocketId::Tcp(id) => self.tcp.remote_address(id),
+            SocketId::Udp(id) => self.udp.remote_address(id),
+        }
+    }
+
+    /// TCP's state; `None` for UDP.
+    #[must_use]
+    pub fn state(&self, id: SocketId) -> Option<State> {
+        match id {
+            SocketId::Tcp(id) => Some(self.tcp.state(id)),
+            SocketId::Udp(_) => None,
+        }
+    }
+
+    /// Its options.
+    ///
+    /// # Errors
+    /// `BadDescriptor`.
+    pub fn options(&self, id: SocketId) -> Result<&Options, Error> {
+        match id {
+            SocketId::Tcp(id) => self.tcp.options(id),
+            SocketId::Udp(id) => self.udp.options(id),
+        }
+    }
+
+    /// Changes its options; what they change takes effect at once.
+    ///
+    /// # Errors
+    /// `BadDescriptor`; sending's, when a corked datagram is released.
+    pub fn update_options(
+        &mut self,
+        now: Instant,
+        id: SocketId,
+        change: impl FnOnce(&mut Options),
+    ) -> Result<(), Error> {
+        let changed = match id {
+            SocketId::Tcp(id) => self.tcp.update_options(tcp_context!(self, now), id, change),
+            SocketId::Udp(id) => self.udp.update_options(udp_context!(self, now), id, change),
+        };
+        self.transmit(now);
+        changed
+    }
+
+    /// `TCP_INFO`.
+    ///
+    /// # Errors
+    /// `OperationNotSupported` on UDP.
+    pub fn info(&self, now: Instant, id: SocketId) -> Result<TcpInfo, Error> {
+        self.tcp.info(stream(id)?, now)
+    }
+
+    /// The address that a program means: connecting to "any" means this host.
+    fn named(&self, address: IpAddr) -> IpAddr {
+        let own = || self.ip.addresses().iter().map(|c| c.address()).find(IpAddr::is_ipv4);
+        match address {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => {
+                let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+                if self.ip.is_local(here) { here } else { own().unwrap_or(address) }
+            }
+            _ => address,
+        }
+    }
+
+    /// The route to `remote` for a socket at `local`.
+    fn way(&self, remote: IpAddr, local: IpAddr, dont_route: bool) -> Result<RouteInfo, Error> {
+        let route = self.ip.route(remote).map_err(|_| Error::NetworkUnreachable)?;
+        if dont_route && route.gateway.is_some() {
+            return Err(Error::NetworkUnreachable);
+        }
+        // //= RFC 1122 §3.2.1.3 (g): loopback addresses never leave the host.
+        if local.is_loopback() && route.hop != Hop::Loopback {
+            return Err(Error::InvalidArgument);
+        }
+        Ok(route)
+    }
+
+    fn may_broadcast(&self, route: &RouteInfo, options: &Options) -> Result<(), Error> {
+        let forbidden = route.kind == RouteKind::Broadcast && !options.broadcast;
+        if forbidden { Err(Error::PermissionDenied) } else { Ok(()) }
+    }
+
+    /// How a datagram travels.
+    fn path(
+        &self,
+        id: UdpId,
+        to: Option<SocketAddr>,
+        control: &SendControl,
+        flags: SendFlags,
+    ) -> Result<Path, Error> {
+        let to = to.map(|to| SocketAddr::new(self.named(to.ip()), to.port()));
+        let remote = self.udp.destination(id, to)?;
+        let options = self.udp.options(id)?;
+        let bound = self.udp.local_address(id)?.ip();
+        let local = control.source.filter(|source| !source.is_unspecified()).unwrap_or(bound);
+        if control.source.is_some()
+            && is_host(local)
+            && !self.ip.is_local(local)
+            && !options.free_bind
+        {
+            return Err(Error::InvalidArgument);
+        }
+        let route = self.way(remote.ip(), local, flags.dont_route || options.dont_route)?;
+        self.may_broadcast(&route, options)?;
+        let multicast = route.kind == RouteKind::Multicast;
+        Ok(Path {
+            source: if is_host(local) { local } else { route.source },
+            remote,
+            mtu: route.mtu,
+            piece: route.mtu.min(self.piece),
+            traffic_class: control.traffic_class.unwrap_or(options.traffic_class),
+            // //= RFC 1112 §6.1: groups are not reached beyond the link unless asked for.
+            hop_limit: control.hop_limit.unwrap_or(if multicast { 1 } else { options.hop_limit }),
+            segment_size: control.segment_size.unwrap_or(options.udp_segment),
+        })
+    }
+}
+
+/// Whether packets can have this source: it is one host's.
+fn is_host(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(a) => !a.is_unspecified() && !a.is_multicast() && !a.is_broadcast(),
+        IpAddr::V6(a) => !a.is_unspecified() && !a.is_multicast(),
+    }
+}
+
+fn stream(id: SocketId) -> Result<TcpId, Error> {
+    match id {
+        SocketId::Tcp(id) => Ok(id),
+        SocketId::Udp(_) => Err(Error::OperationNotSupported),
+    }
+}
+
+fn datagram(id: SocketId) -> Result<UdpId, Error> {
+    match id {
+        SocketId::Udp(id) => Ok(id),
+        SocketId::Tcp(_) => Err(Error::OperationNotSupported),
+    }
+}

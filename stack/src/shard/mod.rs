@@ -1,0 +1,313 @@
+//! A shard: one queue pair, one stack. The only code that knows two protocols.
+//!
+//! The packet path reads top-down here: [`rx`] takes frames from the device through Ethernet and
+//! IP into the transports, [`tx`] takes packets out of the transports through routes and
+//! neighbors to the device, `loopback` carries what we send to ourselves, `errors` sends and
+//! receives ICMP errors, [`api`] is what socket calls call, `listing` is what `onwire ss` and its
+//! like read.
+//!
+//! Whoever holds the shard's lock calls [`Shard::poll`] with the time; nothing here waits, and
+//! nothing allocates after [`Shard::new`].
+
+mod api;
+mod arp;
+mod errors;
+mod listing;
+mod loopback;
+mod rx;
+#[cfg(test)]
+mod tests;
+mod tx;
+
+pub use api::Received;
+pub use listing::{Occupancy, SocketSummary};
+
+use crate::addr::MacAddr;
+use crate::capture::{Capture, CapturedFrame};
+use crate::config::Config;
+use crate::device::{Burst, Device, Offloads};
+use crate::icmp::Icmp;
+use crate::ip::Ip;
+use crate::ip::identification::Identification;
+use crate::ip::reassembly::Reassembly;
+use crate::neighbor::Neighbors;
+use crate::packet::Buffer;
+use crate::readiness::Readiness;
+use crate::rng::Rng;
+use crate::stats::{
+    CaptureCounters, IcmpCounters, InterfaceCounters, IpCounters, NeighborCounters, UdpCounters,
+};
+use crate::tcp::{Tcp, TcpCounters, TcpId};
+use crate::time::Instant;
+use crate::udp::{Udp, UdpId};
+use std::collections::VecDeque;
+
+/// Bursts taken from the device in one turn.
+const RX_BURSTS: usize = 4;
+/// Frames that the device has not taken: from here on the transports keep their packets.
+const BACKLOG_SOFT: usize = 64;
+/// Frames that the device has not taken: beyond this, ARP and ICMP are dropped too.
+const BACKLOG_HARD: usize = 512;
+
+/// Names a socket of any transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SocketId {
+    /// A TCP socket.
+    Tcp(TcpId),
+    /// A UDP socket.
+    Udp(UdpId),
+}
+
+/// Which transport a socket speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SocketKind {
+    /// `SOCK_STREAM`.
+    Tcp,
+    /// `SOCK_DGRAM`.
+    Udp,
+}
+
+/// A socket became ready for something, or had a new edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    /// The socket.
+    pub socket: SocketId,
+    /// What `set_owner` was told.
+    pub owner: u64,
+    /// Everything it is ready for now.
+    pub readiness: Readiness,
+}
+
+/// Every counter of a shard, by layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Frames and octets.
+    pub interface: InterfaceCounters,
+    /// ARP and neighbors.
+    pub neighbor: NeighborCounters,
+    /// IPv4.
+    pub ip: IpCounters,
+    /// ICMP.
+    pub icmp: IcmpCounters,
+    /// UDP.
+    pub udp: UdpCounters,
+    /// TCP.
+    pub tcp: TcpCounters,
+}
+
+impl Counters {
+    /// Calls `each` with layer, name and value of every counter, in the tables' order.
+    pub fn for_each(&self, mut each: impl FnMut(&'static str, &'static str, u64)) {
+        self.interface.for_each(|name, value| each("interface", name, value));
+        self.neighbor.for_each(|name, value| each("neighbor", name, value));
+        self.ip.for_each(|name, value| each("ip", name, value));
+        self.icmp.for_each(|name, value| each("icmp", name, value));
+        self.udp.for_each(|name, value| each("udp", name, value));
+        self.tcp.for_each(|name, value| each("tcp", name, value));
+    }
+
+    /// Layer, name and meaning of every counter, in order.
+    pub fn table() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+        let layers = [
+            ("interface", InterfaceCounters::TABLE),
+            ("neighbor", NeighborCounters::TABLE),
+            ("ip", IpCounters::TABLE),
+            ("icmp", IcmpCounters::TABLE),
+            ("udp", UdpCounters::TABLE),
+            ("tcp", TcpCounters::TABLE),
+        ];
+        layers.into_iter().flat_map(|(layer, table)| {
+            table.iter().map(move |(name, meaning)| (layer, *name, *meaning))
+        })
+    }
+}
+
+/// One stack on one device.
+#[derive(Debug)]
+pub struct Shard<D: Device> {
+    device: D,
+    offloads: Offloads,
+    mac: MacAddr,
+    mtu: u16,
+    /// The largest IP packet that one buffer should hold on routes without a smaller MTU.
+    piece: u16,
+    ip: Ip,
+    identification: Identification,
+    /// The number of the packet whose fragments are being sent.
+    fragment_id: u16,
+    reassembly: Reassembly<D::Buffer>,
+    neighbors: Neighbors<D::Buffer>,
+    icmp: Icmp,
+    tcp: Tcp<D::Buffer>,
+    udp: Udp<D::Buffer>,
+    rng: Rng,
+    capture: Capture,
+    counters: Counters,
+    /// Frames for the device's next burst.
+    frames: Burst<D::Buffer>,
+    /// Frames that the device had no room for, oldest first.
+    backlog: VecDeque<D::Buffer>,
+    /// IP packets to ourselves.
+    loopback: VecDeque<D::Buffer>,
+    loopback_limit: usize,
+}
+
+/// What TCP gets of the shard for one call.
+macro_rules! tcp_context {
+    ($shard:expr, $now:expr) => {
+        &mut crate::tcp::Context {
+            now: $now,
+            rng: &mut $shard.rng,
+            allocator: &mut $shard.device,
+            counters: &mut $shard.counters.tcp,
+        }
+    };
+}
+
+/// What UDP gets of the shard for one call.
+macro_rules! udp_context {
+    ($shard:expr, $now:expr) => {
+        &mut crate::udp::Context {
+            now: $now,
+            rng: &mut $shard.rng,
+            allocator: &mut $shard.device,
+            counters: &mut $shard.counters.udp,
+        }
+    };
+}
+
+use {tcp_context, udp_context};
+
+impl<D: Device> Shard<D> {
+    /// A stack on `device`, with all the memory it will ever have. `seed` must be unpredictable.
+    #[must_use]
+    pub fn new(config: &Config, mut device: D, seed: [u8; 32]) -> Self {
+        let mut rng = Rng::new(seed);
+        let mtu = config.mtu.min(device.mtu());
+        let room = device.allocate().map_or(usize::from(mtu), |buffer| buffer.tailroom());
+        let piece = u16::try_from(room).unwrap_or(u16::MAX).max(mtu);
+        let capacity = &config.capacity;
+        let loopback_limit = capacity.loopback_frames;
+        Shard {
+            offloads: device.offloads(),
+            mac: device.mac(),
+            mtu,
+            piece,
+            ip: Ip::new(&config.addresses, &config.routes, config.loopback, mtu),
+            identification: Identification::new(&mut rng),
+            fragment_id: 0,
+            reassembly: Reassembly::new(),
+            neighbors: Neighbors::new(capacity.neighbors, capacity.unresolved_packets, &mut rng),
+            icmp: Icmp::new(),
+            tcp: Tcp::new(&config.tcp, capacity, config.ephemeral_ports, mtu, &mut rng),
+            udp: Udp::new(config, &mut rng),
+            rng,
+            capture: Capture::new(capacity.capture_octets),
+            counters: Counters::default(),
+            frames: Burst::new(),
+            backlog: VecDeque::with_capacity(BACKLOG_HARD + 2 * crate::device::BURST),
+            loopback: VecDeque::with_capacity(loopback_limit),
+            loopback_limit,
+            device,
+        }
+    }
+
+    /// One turn: receives (a bounded number of bursts), runs the timers that are due, sends.
+    /// Returns how many frames it handled; 0 means that there was nothing to do.
+    #[inline]
+    pub fn poll(&mut self, now: Instant) -> usize {
+        let received = self.receive_frames(now);
+        if self.next_timeout().is_some_and(|due| due <= now) {
+            self.on_timeouts(now);
+        }
+        received + self.transmit(now)
+    }
+
+    /// Sends what is queued, and delivers what goes to ourselves.
+    pub fn flush(&mut self, now: Instant) {
+        self.transmit(now);
+    }
+
+    fn on_timeouts(&mut self, now: Instant) {
+        self.tcp.on_timeouts(tcp_context!(self, now));
+        self.neighbors.on_timeouts(now, &mut self.counters.neighbor);
+        self.reassembly.on_timeouts(now, &mut self.counters.ip);
+        if self.neighbors.poll_announcement(now) {
+            self.announce(now);
+        }
+        self.send_solicits(now);
+        self.send_released(now);
+    }
+
+    /// When [`Shard::poll`] has something to do though no frame arrives: a lower bound.
+    #[inline]
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        if !self.backlog.is_empty() || !self.loopback.is_empty() {
+            return Some(Instant::ZERO); // The device, or the next turn, may have room at once.
+        }
+        let earlier = |a: Option<Instant>, b: Option<Instant>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let layers = earlier(self.tcp.next_timeout(), self.neighbors.next_timeout());
+        earlier(layers, self.reassembly.next_timeout())
+    }
+
+    /// The next socket that became readier, or had a new edge; call until `None`.
+    #[inline]
+    pub fn poll_event(&mut self) -> Option<Event> {
+        if let Some(event) = self.tcp.poll_event() {
+            let socket = SocketId::Tcp(event.socket);
+            return Some(Event { socket, owner: event.owner, readiness: event.readiness });
+        }
+        let event = self.udp.poll_event()?;
+        let socket = SocketId::Udp(event.socket);
+        Some(Event { socket, owner: event.owner, readiness: event.readiness })
+    }
+
+    /// After the holder of the lock died: nothing half-done can be trusted, so every connection
+    /// is reset, and what was waiting to be sent is dropped.
+    pub fn reset_all(&mut self, now: Instant) {
+        self.frames.clear();
+        self.backlog.clear();
+        self.loopback.clear();
+        while self.neighbors.drop_waiting().is_some() {}
+        self.tcp.reset_all(tcp_context!(self, now));
+        self.transmit(now);
+    }
+
+    /// Starts capturing, keeping the first `snapshot` octets of each frame; 0 keeps all.
+    pub fn capture_start(&mut self, snapshot: usize) {
+        self.capture.start(snapshot);
+    }
+
+    /// Stops capturing.
+    pub fn capture_stop(&mut self) {
+        self.capture.stop();
+    }
+
+    /// Hands every captured frame to `each`, oldest first, and forgets them.
+    pub fn capture_read(&mut self, each: impl FnMut(CapturedFrame<'_>)) {
+        self.capture.read(each);
+    }
+
+    /// How many frames the capture caught and lost.
+    #[must_use]
+    pub const fn capture_counters(&self) -> &CaptureCounters {
+        self.capture.counters()
+    }
+
+    /// The device.
+    pub const fn device(&self) -> &D {
+        &self.device
+    }
+
+    /// The device, to be changed.
+    pub const fn device_mut(&mut self) -> &mut D {
+        &mut self.device
+    }
+}
+
+/// Where the checksum lies in a TCP header.
+const TCP_CHECKSUM_AT: usize = 16;

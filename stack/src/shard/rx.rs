@@ -1,0 +1,251 @@
+//! The way in: device → Ethernet → IPv4 → verdict → transport.
+
+use super::{RX_BURSTS, Shard, tcp_context, udp_context};
+use crate::capture::Direction;
+use crate::device::{BURST, Burst, Device};
+use crate::ip::reassembly::Whole;
+use crate::ip::{self, Arrival, Cast, Verdict};
+use crate::packet::{Buffer, IpMeta, RxChecksum};
+use crate::time::Instant;
+use crate::udp::{Arrived, Delivery};
+use crate::wire::checksum::{Sum, pseudo_header};
+use crate::wire::ethernet::{self, EtherType};
+use crate::wire::icmpv4::{self, unreachable};
+use crate::wire::ipv4::{Header, Protocol, Verify};
+
+/// A received packet on its way to a transport.
+pub(super) struct Inbound<'a, B> {
+    pub header: Header,
+    pub arrival: Arrival,
+    pub cast: Cast,
+    /// The payload, or its beginning.
+    pub first: B,
+    /// The rest of a payload that came in fragments.
+    pub rest: &'a mut [Option<B>],
+}
+
+impl<B: Buffer> Inbound<'_, B> {
+    /// Whether others got it too.
+    pub fn to_many(&self) -> bool {
+        self.cast != Cast::Unicast || self.arrival == Arrival::Broadcast
+    }
+
+    /// Whether nobody needs to verify the transport's checksum: the device did, or it never left.
+    fn is_verified(&self) -> bool {
+        let good = |buffer: &B| buffer.rx_checksum() == RxChecksum::Good;
+        // Devices do not look into fragments.
+        self.arrival == Arrival::Loopback || (self.rest.is_empty() && good(&self.first))
+    }
+
+    fn len(&self) -> usize {
+        self.first.data().len() + self.rest.iter().flatten().map(|b| b.data().len()).sum::<usize>()
+    }
+
+    pub fn sum(&self) -> Sum {
+        let first = Sum::of(self.first.data());
+        self.rest.iter().flatten().fold(first, |sum, part| sum.plus(Sum::of(part.data())))
+    }
+
+    pub fn meta(&self) -> IpMeta {
+        IpMeta {
+            source: self.header.source.into(),
+            destination: self.header.destination.into(),
+            traffic_class: self.header.traffic_class,
+            hop_limit: self.header.hop_limit,
+        }
+    }
+}
+
+impl<D: Device> Shard<D> {
+    /// Takes what the device has, up to a bound, and handles each frame to completion.
+    #[inline]
+    pub(super) fn receive_frames(&mut self, now: Instant) -> usize {
+        let mut total = 0;
+        for _ in 0..RX_BURSTS {
+            let mut frames = Burst::new();
+            self.device.rx_burst(&mut frames);
+            let n = frames.len();
+            for frame in frames {
+                self.on_frame(now, frame);
+            }
+            total += n;
+            if n < BURST {
+                break;
+            }
+        }
+        total
+    }
+
+    fn on_frame(&mut self, now: Instant, mut frame: D::Buffer) {
+        let interface = &mut self.counters.interface;
+        interface.rx_frames += 1;
+        interface.rx_octets += frame.data().len() as u64;
+        self.capture.tap(now, Direction::Received, [frame.data(), &[]]);
+        let Some(header) = ethernet::Header::parse(frame.data()) else {
+            interface.rx_short += 1;
+            return;
+        };
+        let arrival = if header.destination == self.mac {
+            Arrival::Unicast
+        } else if header.destination.is_multicast() {
+            Arrival::Broadcast
+        } else {
+            interface.rx_other_station += 1;
+            return;
+        };
+        match header.ether_type {
+            EtherType::Ipv4 => {
+                frame.trim_front(ethernet::HEADER_LEN);
+                self.on_ipv4(now, arrival, frame);
+            }
+            EtherType::Arp => self.on_arp(now, frame),
+            EtherType::Ipv6 | EtherType::Other(_) => interface.rx_unknown_ether_type += 1,
+        }
+    }
+
+    /// A packet, from the IPv4 header on.
+    pub(super) fn on_ipv4(&mut self, now: Instant, arrival: Arrival, mut packet: D::Buffer) {
+        let counters = &mut self.counters.ip;
+        counters.in_receives += 1;
+        let verified = arrival == Arrival::Loopback || packet.rx_checksum() == RxChecksum::Good;
+        let verify = if verified { Verify::Nothing } else { Verify::Checksum };
+        let header = match Header::parse(packet.data(), verify) {
+            Ok(header) => header,
+            Err(malformed) => return ip::count_malformed(malformed, counters),
+        };
+        match self.ip.classify(&header, arrival) {
+            Verdict::Deliver(cast) => {
+                packet.truncate(usize::from(header.total_len));
+                packet.trim_front(usize::from(header.header_len));
+                let rest = &mut [];
+                self.deliver(now, Inbound { header, arrival, cast, first: packet, rest });
+            }
+            Verdict::Reassemble(cast) => {
+                packet.truncate(usize::from(header.total_len));
+                packet.trim_front(usize::from(header.header_len));
+                let whole = self.reassembly.on_fragment(now, &header, packet, counters);
+                if let Some(Whole { header, first, mut rest, .. }) = whole {
+                    let rest = &mut rest;
+                    self.deliver(now, Inbound { header, arrival, cast, first, rest });
+                }
+            }
+            Verdict::Forward => self.on_unclaimed(packet),
+            Verdict::Drop(reason) => ip::count_drop(reason, counters),
+        }
+    }
+
+    /// A packet for an address that is not ours. We are a host and do not forward
+    /// (RFC 1122 §3.3.1.1). Programs that share a device will be found here.
+    fn on_unclaimed(&mut self, packet: D::Buffer) {
+        self.counters.ip.in_address_errors += 1;
+        drop(packet);
+    }
+
+    fn deliver(&mut self, now: Instant, inbound: Inbound<'_, D::Buffer>) {
+        self.counters.ip.in_delivers += 1;
+        match inbound.header.protocol {
+            Protocol::Tcp => self.deliver_tcp(now, inbound),
+            Protocol::Udp => self.deliver_udp(now, inbound),
+            Protocol::Icmp => self.on_icmp(now, inbound),
+            Protocol::Other(_) => {
+                self.counters.ip.in_unknown_protocols += 1;
+                self.send_unreachable(now, unreachable::PROTOCOL, &inbound);
+            }
+        }
+    }
+
+    fn deliver_tcp(&mut self, now: Instant, mut inbound: Inbound<'_, D::Buffer>) {
+        // //= RFC 9293 §3.9.2.3 (MUST-57): a segment to many is not for TCP.
+        if inbound.to_many() {
+            self.counters.ip.in_link_broadcast += 1;
+            return;
+        }
+        if !inbound.is_verified() {
+            let meta = inbound.meta();
+            let pseudo = pseudo_header(meta.source, meta.destination, 6, inbound.len());
+            if inbound.sum().plus(pseudo).finish() != 0 {
+                self.counters.ip.in_tcp_checksum_errors += 1;
+                return;
+            }
+        }
+        let meta = inbound.meta();
+        if !inbound.rest.is_empty() {
+            match self.join(&inbound) {
+                Some(whole) => inbound.first = whole,
+                None => {
+                    self.counters.ip.reassembly_too_large += 1;
+                    return;
+                }
+            }
+        }
+        self.tcp.on_packet(tcp_context!(self, now), meta, inbound.first);
+    }
+
+    /// The payload in one buffer, if it fits.
+    fn join(&mut self, inbound: &Inbound<'_, D::Buffer>) -> Option<D::Buffer> {
+        let mut whole = self.device.allocate().filter(|b| b.tailroom() >= inbound.len())?;
+        let pieces = core::iter::once(&inbound.first).chain(inbound.rest.iter().flatten());
+        for piece in pieces {
+            whole.append(piece.data().len()).copy_from_slice(piece.data());
+        }
+        Some(whole)
+    }
+
+    fn deliver_udp(&mut self, now: Instant, inbound: Inbound<'_, D::Buffer>) {
+        let arrived = Arrived {
+            meta: inbound.meta(),
+            to_many: inbound.to_many(),
+            verified: inbound.is_verified(),
+        };
+        let Inbound { header, arrival, cast, first, rest } = inbound;
+        let cx = udp_context!(self, now);
+        match self.udp.on_packet(cx, arrived, first, &mut *rest) {
+            Delivery::Done => {}
+            Delivery::NoPort(first) => {
+                // //= RFC 1122 §4.1.3.1
+                let inbound = Inbound { header, arrival, cast, first, rest };
+                self.send_unreachable(now, unreachable::PORT, &inbound);
+            }
+        }
+    }
+
+    fn on_icmp(&mut self, now: Instant, inbound: Inbound<'_, D::Buffer>) {
+        let counters = &mut self.counters.icmp;
+        counters.in_messages += 1;
+        if !inbound.rest.is_empty() {
+            return self.on_large_icmp(now, inbound);
+        }
+        match icmpv4::Message::parse(inbound.first.data()) {
+            Ok(icmpv4::Message::EchoRequest) => self.on_echo_request(now, inbound),
+            Ok(icmpv4::Message::EchoReply) => counters.in_echo_replies += 1,
+            Ok(icmpv4::Message::Error(_)) => self.on_icmp_error(now, inbound),
+            Ok(icmpv4::Message::Other(_)) => counters.in_ignored += 1,
+            Err(icmpv4::Unusable::Quote) => counters.in_bad_quotes += 1,
+            Err(icmpv4::Unusable::TooShort | icmpv4::Unusable::Checksum) => counters.in_errors += 1,
+        }
+    }
+
+    /// A message that came in fragments: only an echo request has reason to.
+    fn on_large_icmp(&mut self, now: Instant, inbound: Inbound<'_, D::Buffer>) {
+        let echo = inbound.first.data().first() == Some(&icmpv4::ECHO_REQUEST);
+        let whole = inbound.first.data().len() >= icmpv4::HEADER_LEN;
+        if inbound.sum().finish() != 0 {
+            self.counters.icmp.in_errors += 1;
+        } else if echo && whole {
+            self.on_echo_request(now, inbound);
+        } else {
+            self.counters.icmp.in_ignored += 1;
+        }
+    }
+
+    /// //= RFC 1122 §3.2.2.6; requests to everybody are not answered, as Linux does.
+    fn on_echo_request(&mut self, now: Instant, inbound: Inbound<'_, D::Buffer>) {
+        self.counters.icmp.in_echo_requests += 1;
+        if inbound.to_many() {
+            self.counters.icmp.in_ignored += 1;
+            return;
+        }
+        self.send_echo_reply(now, inbound);
+        self.counters.icmp.out_echo_replies += 1;
+    }
+}
