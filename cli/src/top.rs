@@ -77,7 +77,7 @@ fn look(engine: &mut Engine) -> Result<Look, Failure> {
         let all = stats.groups.iter().flat_map(|group| &group.counters);
         all.filter(|counter| counter.name == name).map(|counter| counter.value).sum()
     };
-    let (frames_in, frames_out) = (counter("frames_in"), counter("frames_out"));
+    let (frames_in, frames_out) = (counter("rx_frames"), counter("tx_frames"));
     Ok(Look { sockets, totals, frames_in, frames_out })
 }
 

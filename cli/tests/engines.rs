@@ -79,7 +79,7 @@ fn answer(id: u32) -> impl Fn(&Request, &mut UnixStream) + Send + Sync + Clone +
         }
         Request::Stats => {
             let mut stats = Stats::default();
-            stats.add("device", "frames_in", 12, "Frames received.");
+            stats.add("device", "rx_frames", 12, "Frames received.");
             stats.add("tcp", "retransmits", 0, "Segments sent again.");
             send(stream, &Response::Stats(stats));
         }
@@ -134,7 +134,7 @@ fn one_engine_answers_every_question() {
     assert!(all.contains("wildcard address") && all.contains("cwnd:10"), "{all}");
     assert!(!all.contains("engine 7"), "one engine needs no heading");
     assert_eq!(run(dir, &["ss"]).lines().count(), 2);
-    assert!(run(dir, &["stats"]).contains("device.frames_in"));
+    assert!(run(dir, &["stats"]).contains("device.rx_frames"));
     assert!(!run(dir, &["stats", "-z"]).contains("retransmits"));
     assert!(run(dir, &["top", "-n", "1"]).contains("2 sockets, 0 frames/s in"));
     assert!(run(dir, &["route"]).contains("10.78.0.0/24"));
@@ -151,7 +151,7 @@ fn json_is_json() {
         serde_json::from_str(&run(dir.path(), arguments)).unwrap()
     };
     let stats = json(&["stats", "--json"]);
-    assert_eq!(stats[0]["stats"]["device"]["frames_in"], 12);
+    assert_eq!(stats[0]["stats"]["device"]["rx_frames"], 12);
     let sockets = json(&["ss", "-a", "--json"]);
     assert_eq!(sockets[0]["sockets"][0]["path"], "both");
     assert_eq!(sockets[0]["sockets"][1]["tcp"]["snd_cwnd"], 10);
@@ -168,7 +168,7 @@ fn several_engines_have_headings_and_can_be_told_apart() {
     drop(std::os::unix::net::UnixListener::bind(dir.path().join("run/9.sock")).unwrap());
     let text = run(dir.path(), &["ss"]);
     assert!(text.contains("engine 7: redis-server (7)") && text.contains("engine 8:"), "{text}");
-    assert!(run(dir.path(), &["stats", "--pid", "8"]).contains("frames_in"));
+    assert!(run(dir.path(), &["stats", "--pid", "8"]).contains("rx_frames"));
     let one = run(dir.path(), &["ss", "--engine", "8"]);
     assert!(!one.contains("engine"));
     let which = output(dir.path(), &["tcpdump", "-w", "x"]);
