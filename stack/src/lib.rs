@@ -9,7 +9,7 @@
 //! * L2 `shard`: the only code that knows two protocols; the packet path reads top-down there.
 //! * L1 `neighbor`, `ip`, `icmp`, `udp`, `tcp`, `capture`: one protocol each, strangers to each other.
 //! * L0 `addr`, `wire`, `time`, `rng`, `collections`, `packet`, `device`, `error`, `readiness`,
-//!   `options`, `config`, `socket`, `stats`: the vocabulary.
+//!   `options`, `config`, `socket`, `stats`, `testing`: the vocabulary.
 
 #![forbid(unsafe_code)]
 
@@ -30,6 +30,7 @@ pub mod shard;
 pub mod socket;
 pub mod stats;
 pub mod tcp;
+pub mod testing;
 pub mod time;
 pub mod udp;
 pub mod wire;
