@@ -6,13 +6,16 @@
 
 #![allow(missing_docs)] // criterion's macros make undocumented functions
 
-mod support;
+#[path = "support/buffers.rs"]
+mod buffers;
+#[path = "support/layers.rs"]
+mod layers;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use layers::{Packet, Pair};
 use stack::tcp::TcpId;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
-use support::{Packet, Pair};
 
 /// Segments per stage.
 const BATCH: u64 = 32;
