@@ -1,0 +1,325 @@
+//! Data on a UDP socket: one datagram a call, with what came or goes beside it.
+//!
+//! Called by `transfer.rs`. A socket can live in both worlds: what is sent goes where its
+//! destination is, what is received comes from whichever half has something.
+
+use crate::address::{self, Address};
+use crate::descriptors::Open;
+use crate::errno::{self, Errno};
+use crate::hook::real;
+use crate::messages::{self, ControlWriter};
+use crate::policy::{self, BOUND_STACK, TIMESTAMP_NS};
+use crate::waiting::Waiter;
+use core::ffi::{c_int, c_void};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use engine::{Path, Wait};
+use libc::{msghdr, sockaddr};
+use stack::options::Options;
+use stack::readiness::Readiness;
+use stack::shard::Received;
+use stack::socket::{ReceiveFlags, SendFlags};
+use stack::time::{Duration, Instant};
+use stack::udp::{ErrorOrigin, ErrorReport};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Receives a datagram.
+///
+/// # Errors
+/// As recvmsg(2).
+///
+/// # Safety
+/// The message is the program's.
+pub unsafe fn receive(open: &Open, message: &mut msghdr, flags: c_int) -> Result<usize, Errno> {
+    let nonblocking = flags & libc::MSG_DONTWAIT != 0 || open.file.nonblocking();
+    let wait = if nonblocking { Wait::No } else { Wait::ReceiveTimeout };
+    if flags & libc::MSG_ERRQUEUE != 0 {
+        // SAFETY: as the caller says.
+        return unsafe { receive_error(open, message, flags) };
+    }
+    if !open.is_dual() {
+        // SAFETY: as the caller says.
+        return unsafe { receive_in_stack(open, message, flags, wait) };
+    }
+    let mut waiter = Waiter::new(open, Readiness::READABLE, wait);
+    loop {
+        // SAFETY: as the caller says.
+        match unsafe { receive_in_stack(open, message, flags, Wait::No) } {
+            Err(Errno::EAGAIN) => {}
+            outcome => return outcome,
+        }
+        // SAFETY: as the caller says; the kernel's half has options of its own.
+        let answer = unsafe { real::recvmsg(open.fd, message, flags | libc::MSG_DONTWAIT) };
+        match errno::check(answer) {
+            Err(Errno::EAGAIN) => waiter.wait()?,
+            outcome => return outcome.map(|n| n as usize),
+        }
+    }
+}
+
+/// # Safety
+/// The message is the program's.
+unsafe fn receive_in_stack(
+    open: &Open,
+    message: &mut msghdr,
+    flags: c_int,
+    wait: Wait,
+) -> Result<usize, Errno> {
+    let how = ReceiveFlags {
+        peek: flags & libc::MSG_PEEK != 0,
+        urgent: flags & libc::MSG_OOB != 0,
+        truncate: flags & libc::MSG_TRUNC != 0,
+    };
+    let mut asked = Options::default();
+    // SAFETY: as the caller says.
+    let received = unsafe {
+        messages::with_room(message, |room| {
+            let received =
+                open.engine.blocking(open.id, Readiness::READABLE, wait, |shard, socket, now| {
+                    asked = *shard.options(socket)?;
+                    shard.receive(now, socket, room, how)
+                });
+            Ok(received?)
+        })
+    }?;
+    // SAFETY: as the caller says.
+    unsafe { describe(open, message, &received, &asked) };
+    message.msg_flags |= flags & libc::MSG_CMSG_CLOEXEC;
+    Ok(if how.truncate { received.datagram_len } else { received.len })
+}
+
+/// Fills in where a datagram came from and what came with it.
+///
+/// # Safety
+/// The message is the program's.
+unsafe fn describe(open: &Open, message: &mut msghdr, received: &Received, asked: &Options) {
+    message.msg_flags = if received.datagram_len > received.len { libc::MSG_TRUNC } else { 0 };
+    // SAFETY: as the caller says.
+    unsafe { put_name(message, received.source) };
+    // SAFETY: as the caller says.
+    let mut control = unsafe { ControlWriter::new(message) };
+    if received.source.is_some() && !message.msg_control.is_null() {
+        put_control(open, &mut control, received, asked);
+    }
+    control.finish(message);
+}
+
+/// Writes the sender's address, cut to the room there is.
+///
+/// # Safety
+/// `msg_name` has `msg_namelen` writable octets, or is null.
+unsafe fn put_name(message: &mut msghdr, name: Option<SocketAddr>) {
+    let Some(name) = name else {
+        message.msg_namelen = 0;
+        return;
+    };
+    let (storage, full) = address::encode(name);
+    if message.msg_name.is_null() {
+        return;
+    }
+    let copied = (message.msg_namelen as usize).min(full as usize);
+    // SAFETY: as the caller says.
+    unsafe {
+        core::ptr::copy_nonoverlapping(
+            (&raw const storage).cast(),
+            message.msg_name.cast::<u8>(),
+            copied,
+        );
+    }
+    message.msg_namelen = full;
+}
+
+/// Linux's order: the timestamp, then what IP has to say.
+fn put_control(open: &Open, control: &mut ControlWriter, received: &Received, asked: &Options) {
+    if asked.receive_timestamp {
+        let now = open.engine.now();
+        let at = wall_clock(received.at.unwrap_or(now), now);
+        let (seconds, nanos) = (at.as_secs() as i64, i64::from(at.subsec_nanos()));
+        if open.has(TIMESTAMP_NS) {
+            control.put_value(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, [seconds, nanos]);
+        } else {
+            control.put_value(libc::SOL_SOCKET, libc::SO_TIMESTAMP, [seconds, nanos / 1_000]);
+        }
+    }
+    if asked.receive_packet_info
+        && let Some(IpAddr::V4(to)) = received.destination
+    {
+        let to = to.to_bits().to_be();
+        // The stack's interface has no number in the kernel; zero means any to who sends it back.
+        control.put_value(libc::IPPROTO_IP, libc::IP_PKTINFO, [0, to, to]);
+    }
+    if asked.receive_hop_limit {
+        control.put_value(libc::IPPROTO_IP, libc::IP_TTL, c_int::from(received.hop_limit));
+    }
+    if asked.receive_traffic_class {
+        control.put(libc::IPPROTO_IP, libc::IP_TOS, &[received.traffic_class]);
+    }
+}
+
+/// A moment of the engine's clock as time since 1970.
+fn wall_clock(at: Instant, now: Instant) -> Duration {
+    let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    today.saturating_sub(now.saturating_since(at))
+}
+
+/// `struct sock_extended_err` and the offender's address behind it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct ExtendedError {
+    errno: u32,
+    origin: u8,
+    kind: u8,
+    code: u8,
+    pad: u8,
+    info: u32,
+    data: u32,
+    offender: libc::sockaddr_in,
+}
+
+/// `MSG_ERRQUEUE`: the next report of ICMP; never waits.
+///
+/// # Safety
+/// The message is the program's.
+unsafe fn receive_error(open: &Open, message: &mut msghdr, flags: c_int) -> Result<usize, Errno> {
+    // SAFETY: as the caller says.
+    let report: Result<ErrorReport, Errno> = unsafe {
+        messages::with_room(message, |room| {
+            Ok(open.engine.with(open.id, |shard, socket, _| shard.receive_error(socket, room))?)
+        })
+    };
+    let report = match report {
+        Err(Errno::EAGAIN) if open.is_dual() => {
+            // SAFETY: as the caller says.
+            return errno::check(unsafe { real::recvmsg(open.fd, message, flags) })
+                .map(|n| n as usize);
+        }
+        report => report?,
+    };
+    message.msg_flags = libc::MSG_ERRQUEUE;
+    if report.datagram_len > report.len {
+        message.msg_flags |= libc::MSG_TRUNC;
+    }
+    // SAFETY: as the caller says, for both.
+    let mut control = unsafe {
+        put_name(message, Some(report.report.remote));
+        ControlWriter::new(message)
+    };
+    control.put_value(libc::IPPROTO_IP, libc::IP_RECVERR, extended(&report));
+    control.finish(message);
+    Ok(report.len)
+}
+
+fn extended(report: &ErrorReport) -> ExtendedError {
+    const LOCAL: u8 = 1;
+    const ICMP: u8 = 2;
+    let report = &report.report;
+    let offender = match report.offender {
+        Some(IpAddr::V4(ip)) => ip,
+        _ => Ipv4Addr::UNSPECIFIED,
+    };
+    ExtendedError {
+        errno: Errno::from(report.error).0 as u32,
+        origin: if report.origin == ErrorOrigin::Local { LOCAL } else { ICMP },
+        kind: report.kind,
+        code: report.code,
+        pad: 0,
+        info: report.info,
+        data: 0,
+        offender: libc::sockaddr_in {
+            sin_family: if report.offender.is_some() { libc::AF_INET as u16 } else { 0 },
+            sin_port: 0,
+            sin_addr: libc::in_addr { s_addr: offender.to_bits().to_be() },
+            sin_zero: [0; 8],
+        },
+    }
+}
+
+/// Sends a datagram.
+///
+/// # Errors
+/// As sendmsg(2).
+///
+/// # Safety
+/// The message is the program's.
+pub unsafe fn send(open: &Open, message: &msghdr, flags: c_int) -> Result<usize, Errno> {
+    // SAFETY: as the caller says.
+    let to = unsafe { destination(message) }?;
+    let path = to.map_or(Path::Stack, |to| path_to(open, to));
+    if path == Path::Kernel {
+        // SAFETY: as the caller says.
+        return unsafe { send_in_kernel(open, message, flags) };
+    }
+    // SAFETY: as the caller says.
+    let control = unsafe { messages::decode_control(message) }?;
+    let how = SendFlags {
+        more: flags & libc::MSG_MORE != 0,
+        urgent: flags & libc::MSG_OOB != 0,
+        end_of_record: flags & libc::MSG_EOR != 0,
+        dont_route: flags & libc::MSG_DONTROUTE != 0,
+        confirm: flags & libc::MSG_CONFIRM != 0,
+    };
+    let nonblocking = flags & libc::MSG_DONTWAIT != 0 || open.file.nonblocking();
+    let wait = if nonblocking { Wait::No } else { Wait::SendTimeout };
+    // SAFETY: as the caller says.
+    unsafe {
+        messages::with_data(message, |data| {
+            let sent =
+                open.engine.blocking(open.id, Readiness::WRITABLE, wait, |shard, socket, now| {
+                    shard.send_to(now, socket, data, to, &control, how)
+                });
+            Ok(sent?)
+        })
+    }
+}
+
+/// The message's destination, if it has one.
+///
+/// # Safety
+/// `msg_name` has `msg_namelen` readable octets, or is null.
+unsafe fn destination(message: &msghdr) -> Result<Option<SocketAddr>, Errno> {
+    if message.msg_name.is_null() || message.msg_namelen == 0 {
+        return Ok(None);
+    }
+    if (message.msg_namelen as usize) < size_of::<libc::sockaddr_in>() {
+        return Err(Errno::EINVAL);
+    }
+    let at: *const c_void = message.msg_name;
+    // SAFETY: as the caller says.
+    match unsafe { address::decode(at.cast::<sockaddr>(), message.msg_namelen) }? {
+        Address::Inet(to) | Address::Unspecified(to) if to.port() == 0 => Err(Errno::EINVAL),
+        // Linux takes AF_UNSPEC for AF_INET here, and the wildcard for the loopback address.
+        Address::Inet(to) | Address::Unspecified(to) if to.ip().is_unspecified() => {
+            Ok(Some(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, to.port()))))
+        }
+        Address::Inet(to) | Address::Unspecified(to) => Ok(Some(SocketAddr::V4(to))),
+        Address::Other(_) => Err(Errno::EAFNOSUPPORT),
+    }
+}
+
+/// Which half sends to `to`; the socket's path follows what it is used for.
+fn path_to(open: &Open, to: SocketAddr) -> Path {
+    let SocketAddr::V4(to) = to else { return Path::Stack };
+    if open.has(BOUND_STACK) {
+        return Path::Stack;
+    }
+    let decision = policy::towards(open.engine, to);
+    let now = match (open.file.path(), decision.path) {
+        (Path::Undecided, Path::Stack) => Some(Path::Stack),
+        // The stack's half stays: the next datagram may be for it.
+        (Path::Undecided | Path::Stack, Path::Kernel) => Some(Path::Both),
+        _ => None,
+    };
+    if let Some(path) = now {
+        open.file.set_path(path, decision.reason);
+    }
+    decision.path
+}
+
+/// # Safety
+/// The message is the program's.
+unsafe fn send_in_kernel(open: &Open, message: &msghdr, flags: c_int) -> Result<usize, Errno> {
+    // SAFETY: as the caller says.
+    let sent = errno::check(unsafe { real::sendmsg(open.fd, message, flags) });
+    // Sending has bound the kernel's half, so answers can come.
+    policy::bring_to_life(open);
+    sent.map(|n| n as usize)
+}

@@ -1,0 +1,69 @@
+//! What stands between the program and every hook: no panic leaves, and nothing of ours happens
+//! where it must not.
+//!
+//! Owns: the catch at the FFI boundary, the vfork child's mark, and the question whether a call is
+//! the program's ([`ours`]).
+
+use crate::errno::{self, Encode, Errno};
+use core::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+thread_local! {
+    /// Not zero in a vfork child. The child runs on its parent's memory, thread-locals included,
+    /// while the parent's thread stands still; so the parent takes one away when it goes on.
+    static VFORK_DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Runs a hook's body. A panic ends here: one line, `EIO`.
+#[inline]
+pub fn hook<T: Encode>(body: impl FnOnce() -> T) -> T {
+    // What a panic leaves half done is the engine's business: it declares the shard inconsistent.
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(value) => value,
+        Err(_) => failed(),
+    }
+}
+
+#[cold]
+fn failed<T: Encode>() -> T {
+    // The panic's own message has been printed already.
+    say("internal error; this call fails with EIO");
+    errno::set(Errno::EIO);
+    T::FAILURE
+}
+
+/// Answers for a function that this libc does not have.
+#[cold]
+pub fn missing<T: Encode>() -> T {
+    errno::set(Errno::ENOSYS);
+    T::FAILURE
+}
+
+/// Whether a call comes from the program, as opposed to the engine, the driver below it or a vfork
+/// child: only then may it change anything of ours.
+#[must_use]
+pub fn ours() -> bool {
+    VFORK_DEPTH.get() == 0 && !engine::thread::bypassed()
+}
+
+/// This thread is about to vfork: until it goes on, what runs on its memory is the child.
+pub fn enter_vfork_child() {
+    VFORK_DEPTH.set(VFORK_DEPTH.get() + 1);
+}
+
+/// The vfork child is gone, or running another program, and this thread goes on.
+pub fn leave_vfork_child() {
+    VFORK_DEPTH.set(VFORK_DEPTH.get() - 1);
+}
+
+/// One line on standard error, past every hook and lock.
+pub fn say(message: &str) {
+    let line = format!("onwire: {message}\n");
+    // SAFETY: the line is valid for its length. What cannot be written is lost.
+    unsafe {
+        crate::raw_syscall::call(
+            libc::SYS_write,
+            [libc::STDERR_FILENO as usize, line.as_ptr() as usize, line.len(), 0, 0, 0],
+        );
+    }
+}

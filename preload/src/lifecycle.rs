@@ -1,0 +1,407 @@
+//! Making, copying, changing and closing descriptors.
+//!
+//! The kernel's call comes first and its answer is the program's; then the descriptor table and
+//! the engine's counts follow, within one [`descriptors::change`].
+
+use crate::descriptors::{self, Entry, Open};
+use crate::errno::{self, Errno};
+use crate::hook::real;
+use crate::policy::{self, KERNEL_LIVE};
+use crate::{guard, startup};
+use core::ffi::{c_int, c_uint, c_ulong};
+use engine::{Engine, Kind, Path};
+use stack::error::Error;
+use stack::socket::{Family, Shutdown};
+
+/// socket(2).
+///
+/// # Safety
+/// As the C function; likewise for every function here.
+pub unsafe fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
+    // SAFETY: passed on.
+    let fd = unsafe { real::socket(domain, kind, protocol) };
+    if fd < 0 || !guard::ours() {
+        return fd;
+    }
+    forget(fd);
+    if let Some(wanted) = policy::candidate(domain, kind, protocol) {
+        let nonblocking = kind & libc::SOCK_NONBLOCK != 0;
+        errno::answer(|| Ok(adopt_new(startup::engine(), fd, wanted, nonblocking)))
+    } else {
+        fd
+    }
+}
+
+/// Puts a socket of the stack beside the kernel's new one.
+fn adopt_new(engine: &'static Engine, fd: c_int, kind: Kind, nonblocking: bool) -> c_int {
+    descriptors::change(|| {
+        let made = engine.create(kind, Family::V4);
+        let id = match made {
+            Ok(id) => id,
+            Err(error) => {
+                // The kernel's socket is complete without us, and this is said, not hidden.
+                guard::say(&format!("a socket stays with the kernel: {error} (tables full?)"));
+                return;
+            }
+        };
+        if let Some(file) = engine.file(id) {
+            file.set_nonblocking(nonblocking);
+        }
+        if descriptors::replace(fd, Entry::Socket(id)).is_none() {
+            engine.release(id);
+        }
+    });
+    fd
+}
+
+/// What a number meant before is gone: its descriptor was closed where no hook sees it.
+pub fn forget(fd: c_int) {
+    if fd >= 0 && descriptors::get(fd) != Entry::Kernel {
+        descriptors::change(|| drop_entry(fd));
+    }
+}
+
+/// Takes the table's entry away and gives back what it held.
+fn drop_entry(fd: c_int) {
+    let entry = descriptors::replace(fd, Entry::Kernel);
+    let Some(engine) = engine::get() else { return };
+    match entry {
+        Some(Entry::Socket(id)) => engine.release(id),
+        Some(Entry::Epoll(id)) => engine.epoll_release(id),
+        Some(Entry::PlainEpoll(_) | Entry::Kernel) | None => {}
+    }
+}
+
+/// socketpair(2): never ours, but its numbers may have been.
+///
+/// # Safety
+/// As the C function.
+pub unsafe fn socketpair(domain: c_int, kind: c_int, protocol: c_int, pair: *mut c_int) -> c_int {
+    // SAFETY: passed on; on success there are two descriptors.
+    unsafe {
+        let answer = real::socketpair(domain, kind, protocol, pair);
+        if answer == 0 && guard::ours() {
+            forget(*pair);
+            forget(*pair.add(1));
+        }
+        answer
+    }
+}
+
+/// close(2).
+///
+/// # Safety
+/// As the C function.
+pub unsafe fn close(fd: c_int) -> c_int {
+    if !guard::ours() {
+        // SAFETY: passed on.
+        return unsafe { real::close(fd) };
+    }
+    if descriptors::get(fd) == Entry::Kernel {
+        if is_protected(fd) {
+            return errno::answer(|| Err(Errno::EBADF));
+        }
+        // SAFETY: passed on.
+        return unsafe { real::close(fd) };
+    }
+    descriptors::change(|| {
+        // The number must mean nothing before the kernel can give it to another thread.
+        let entry = descriptors::replace(fd, Entry::Kernel);
+        // SAFETY: passed on.
+        let answer = unsafe { real::close(fd) };
+        let errno = errno::get();
+        match (entry, engine::get()) {
+            (Some(Entry::Socket(id)), Some(engine)) => engine.release(id),
+            (Some(Entry::Epoll(id)), Some(engine)) => engine.epoll_release(id),
+            _ => {}
+        }
+        errno::set(errno);
+        answer
+    })
+}
+
+/// Whether a descriptor belongs to the engine or the driver.
+fn is_protected(fd: c_int) -> bool {
+    engine::get().is_some() && engine::protected_fd(fd)
+}
+
+/// shutdown(2).
+///
+/// # Safety
+/// As the C function.
+pub unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
+    let Some(open) = descriptors::socket(fd) else {
+        // SAFETY: passed on.
+        return unsafe { real::shutdown(fd, how) };
+    };
+    errno::answer(|| {
+        let which = match how {
+            libc::SHUT_RD => Shutdown::Read,
+            libc::SHUT_WR => Shutdown::Write,
+            libc::SHUT_RDWR => Shutdown::Both,
+            _ => return Err(Errno::EINVAL),
+        };
+        if open.is_dual() {
+            // SAFETY: the descriptor is a kernel socket as well.
+            unsafe { real::shutdown(fd, how) };
+        }
+        open.engine.with(open.id, |shard, socket, now| shard.shutdown(now, socket, which))?;
+        Ok(0)
+    })
+}
+
+/// Makes `new` mean what `old` means, after the kernel has made it a copy.
+fn inherit(old: c_int, new: c_int) {
+    drop_entry(new);
+    let Some(engine) = engine::get() else { return };
+    let entry = match descriptors::get(old) {
+        Entry::Socket(id) if engine.retain(id).is_ok() => Entry::Socket(id),
+        Entry::Epoll(id) => {
+            engine.epoll_retain(id);
+            Entry::Epoll(id)
+        }
+        _ => return,
+    };
+    if descriptors::replace(new, entry).is_none() {
+        match entry {
+            Entry::Socket(id) => engine.release(id),
+            Entry::Epoll(id) => engine.epoll_release(id),
+            Entry::Kernel | Entry::PlainEpoll(_) => {}
+        }
+    }
+}
+
+/// Runs the kernel's copying call, and copies the entry.
+fn copy(old: c_int, call: impl FnOnce() -> c_int) -> c_int {
+    if !guard::ours() {
+        return call();
+    }
+    descriptors::change(|| {
+        let new = call();
+        if new >= 0 && new != old {
+            let errno = errno::get();
+            inherit(old, new);
+            errno::set(errno);
+        }
+        new
+    })
+}
+
+/// dup(2).
+///
+/// # Safety
+/// As the C function.
+pub unsafe fn dup(fd: c_int) -> c_int {
+    // SAFETY: passed on.
+    copy(fd, || unsafe { real::dup(fd) })
+}
+
+/// dup2(2).
+///
+/// # Safety
+/// As the C function.
+pub unsafe fn dup2(fd: c_int, new: c_int) -> c_int {
+    if guard::ours() && is_protected(new) {
+        return errno::answer(|| Err(Errno::EBUSY));
+    }
+    // SAFETY: passed on.
+    copy(fd, || unsafe { real::dup2(fd, new) })
+}
+
+/// dup3(2).
+///
+/// # Safety
+/// As the C function.
+pub unsafe fn dup3(fd: c_int, new: c_int, flags: c_int) -> c_int {
+    if guard::ours() && is_protected(new) {
+        return errno::answer(|| Err(Errno::EBUSY));
+    }
+    // SAFETY: passed on.
+    copy(fd, || unsafe { real::dup3(fd, new, flags) })
+}
+
+/// fcntl(2).
+///
+/// # Safety
+/// As the C function.
+pub unsafe fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
+    // SAFETY: passed on, in every call.
+    unsafe {
+        match command {
+            libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => {
+                copy(fd, || real::fcntl(fd, command, argument))
+            }
+            libc::F_SETFL | libc::F_GETFL => match descriptors::any_socket(fd) {
+                Some(open) => status_flags(&open, command, argument),
+                None => real::fcntl(fd, command, argument),
+            },
+            _ => real::fcntl(fd, command, argument),
+        }
+    }
+}
+
+pub use self::fcntl as fcntl64;
+
+/// `F_GETFL` and `F_SETFL` of a socket that the engine knows. The kernel's half of a listener in
+/// both worlds never blocks, whatever the program chose.
+///
+/// # Safety
+/// As the C function.
+unsafe fn status_flags(open: &Open, command: c_int, argument: usize) -> c_int {
+    const NONBLOCK: usize = libc::O_NONBLOCK as usize;
+    // SAFETY: passed on.
+    unsafe {
+        if command == libc::F_SETFL {
+            let forced = if never_blocks_in_kernel(open) { NONBLOCK } else { 0 };
+            let answer = real::fcntl(open.fd, command, argument | forced);
+            if answer == 0 {
+                open.file.set_nonblocking(argument & NONBLOCK != 0);
+            }
+            return answer;
+        }
+        let answer = real::fcntl(open.fd, command, 0);
+        if answer < 0 {
+            return answer;
+        }
+        let nonblocking = if open.file.nonblocking() { libc::O_NONBLOCK } else { 0 };
+        answer & !libc::O_NONBLOCK | nonblocking
+    }
+}
+
+/// See [`status_flags`].
+fn never_blocks_in_kernel(open: &Open) -> bool {
+    open.file.kind() == Kind::Tcp && open.file.path() == Path::Both && open.has(KERNEL_LIVE)
+}
+
+const SIOCOUTQNSD: c_ulong = 0x894b;
+const SIOCATMARK: c_ulong = 0x8905;
+
+/// ioctl(2).
+///
+/// # Safety
+/// As the C function.
+pub unsafe fn ioctl(fd: c_int, request: c_ulong, argument: usize) -> c_int {
+    match request {
+        libc::FIONBIO | libc::FIONREAD | libc::TIOCOUTQ | SIOCOUTQNSD | SIOCATMARK => {}
+        // SAFETY: passed on.
+        _ => return unsafe { real::ioctl(fd, request, argument) },
+    }
+    let Some(open) = descriptors::any_socket(fd) else {
+        // SAFETY: passed on.
+        return unsafe { real::ioctl(fd, request, argument) };
+    };
+    // SAFETY: passed on.
+    unsafe { socket_ioctl(&open, request, argument) }
+}
+
+/// # Safety
+/// As the C function.
+unsafe fn socket_ioctl(open: &Open, request: c_ulong, argument: usize) -> c_int {
+    let value = argument as *mut c_int;
+    if request == libc::FIONBIO {
+        if value.is_null() {
+            return errno::answer(|| Err(Errno::EFAULT));
+        }
+        // SAFETY: not null; the program passes an int.
+        let on = unsafe { *value } != 0;
+        // SAFETY: a pointer to an int of ours, or the program's.
+        let answer = unsafe {
+            let mut forced: c_int = c_int::from(on || never_blocks_in_kernel(open));
+            real::ioctl(open.fd, request, (&raw mut forced) as usize)
+        };
+        open.file.set_nonblocking(on);
+        return answer;
+    }
+    if open.file.path() == Path::Kernel {
+        // SAFETY: passed on.
+        return unsafe { real::ioctl(open.fd, request, argument) };
+    }
+    errno::answer(|| {
+        if value.is_null() {
+            return Err(Errno::EFAULT);
+        }
+        let count = queue_size(open, request)?;
+        // SAFETY: not null; the program passes an int.
+        unsafe { *value = count };
+        Ok(0)
+    })
+}
+
+/// What `FIONREAD` and its kin answer.
+fn queue_size(open: &Open, request: c_ulong) -> Result<c_int, Errno> {
+    let count = open.engine.with(open.id, |shard, socket, _| match request {
+        libc::FIONREAD => shard.receive_available(socket),
+        libc::TIOCOUTQ => shard.send_queued(socket),
+        SIOCOUTQNSD => shard.send_unsent(socket),
+        _ => shard.at_urgent_mark(socket).map(u32::from),
+    });
+    let count = match count {
+        Err(Error::OperationNotSupported) => return Err(Errno(libc::ENOTTY)),
+        other => other?,
+    };
+    if count == 0 && open.is_dual() && request == libc::FIONREAD {
+        let mut waiting: c_int = 0;
+        // SAFETY: a pointer to an int.
+        unsafe { real::ioctl(open.fd, request, (&raw mut waiting) as usize) };
+        return Ok(waiting);
+    }
+    Ok(c_int::try_from(count).unwrap_or(c_int::MAX))
+}
+
+/// close_range(2), which must not close the engine's own descriptors.
+///
+/// # Safety
+/// As the C function.
+pub unsafe fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
+    const CLOEXEC: c_int = 4;
+    let only_marks = flags & CLOEXEC != 0;
+    if !guard::ours() || only_marks || first > last {
+        // SAFETY: passed on.
+        return unsafe { real::close_range(first, last, flags) };
+    }
+    let ours = |fd: &c_int| *fd as c_uint <= last;
+    let from = c_int::try_from(first).unwrap_or(c_int::MAX);
+    let known: Vec<c_int> =
+        descriptors::ours_from(from).map(|(fd, _)| fd).take_while(ours).collect();
+    for fd in known {
+        // SAFETY: the program wants it closed.
+        unsafe { close(fd) };
+    }
+    close_gaps(first, last, flags)
+}
+
+/// Closes the range but for the protected descriptors in it.
+fn close_gaps(first: c_uint, last: c_uint, flags: c_int) -> c_int {
+    let mut from = first;
+    loop {
+        let start = c_int::try_from(from).unwrap_or(c_int::MAX);
+        let next = engine::get().and_then(|_| engine::next_protected_fd(start));
+        let stop = next.map(|fd| fd as c_uint).filter(|stop| *stop <= last);
+        let end = stop.map_or(last, |stop| stop.wrapping_sub(1));
+        if stop != Some(from) {
+            // SAFETY: a range of the program's.
+            let answer = unsafe { real::close_range(from, end, flags) };
+            if answer < 0 {
+                return answer;
+            }
+        }
+        match stop {
+            Some(stop) if stop < last => from = stop + 1,
+            _ => return 0,
+        }
+    }
+}
+
+/// closefrom(3).
+///
+/// # Safety
+/// As the C function.
+pub unsafe fn closefrom(first: c_int) {
+    // SAFETY: passed on.
+    unsafe {
+        let first = first.max(0);
+        if close_range(first as c_uint, c_uint::MAX, 0) < 0 {
+            real::closefrom(first); // A kernel without close_range.
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! `struct msghdr`: its buffers as slices, its control messages in both directions (cmsg(3)).
+//!
+//! Called by `stream.rs` and `datagram.rs`. Knows the layout and Linux's rules for room; not what
+//! the messages mean for a socket.
+
+use crate::errno::Errno;
+use arrayvec::ArrayVec;
+use core::ffi::{c_int, c_void};
+use libc::{cmsghdr, iovec, msghdr};
+use stack::socket::SendControl;
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Buffers that one call may name (`UIO_MAXIOV`).
+const MAX_BUFFERS: usize = 1024;
+/// Buffers that need no allocation.
+const FEW: usize = 8;
+
+/// The `count` buffers at `iov`, checked.
+///
+/// # Safety
+/// `iov` points to `count` buffers, if `count` is not zero.
+unsafe fn buffers<'a>(iov: *const iovec, count: usize) -> Result<&'a [iovec], Errno> {
+    if count == 0 {
+        return Ok(&[]);
+    }
+    if iov.is_null() {
+        return Err(Errno::EFAULT);
+    }
+    // SAFETY: as the caller says.
+    let buffers = unsafe { core::slice::from_raw_parts(iov, count) };
+    let mut total = 0usize;
+    for buffer in buffers {
+        total = total.checked_add(buffer.iov_len).ok_or(Errno::EINVAL)?;
+        if buffer.iov_base.is_null() && buffer.iov_len > 0 {
+            return Err(Errno::EFAULT);
+        }
+    }
+    if isize::try_from(total).is_err() { Err(Errno::EINVAL) } else { Ok(buffers) }
+}
+
+/// Calls `f` with the message's buffers, to be written to.
+///
+/// # Errors
+/// `EMSGSIZE`, `EFAULT`, `EINVAL` as recvmsg(2), or what `f` says.
+///
+/// # Safety
+/// The message's buffers are the program's, and writable.
+pub unsafe fn with_room<R>(
+    message: &msghdr,
+    f: impl FnOnce(&mut [IoSliceMut<'_>]) -> Result<R, Errno>,
+) -> Result<R, Errno> {
+    if message.msg_iovlen > MAX_BUFFERS {
+        return Err(Errno::EMSGSIZE);
+    }
+    // SAFETY: as the caller says, for both.
+    let slices = unsafe { buffers(message.msg_iov, message.msg_iovlen) }?
+        .iter()
+        .filter(|buffer| buffer.iov_len > 0)
+        .map(|buffer| {
+            // SAFETY: checked to be not null; the program says that it can be written.
+            IoSliceMut::new(unsafe {
+                core::slice::from_raw_parts_mut(buffer.iov_base.cast(), buffer.iov_len)
+            })
+        });
+    if message.msg_iovlen <= FEW {
+        return f(&mut slices.collect::<ArrayVec<_, FEW>>());
+    }
+    f(&mut slices.collect::<Vec<_>>())
+}
+
+/// Calls `f` with the message's buffers, to be read from.
+///
+/// # Errors
+/// As [`with_room`].
+///
+/// # Safety
+/// The message's buffers are the program's, and readable.
+pub unsafe fn with_data<R>(
+    message: &msghdr,
+    f: impl FnOnce(&mut [IoSlice<'_>]) -> Result<R, Errno>,
+) -> Result<R, Errno> {
+    if message.msg_iovlen > MAX_BUFFERS {
+        return Err(Errno::EMSGSIZE);
+    }
+    // SAFETY: as the caller says.
+    let slices = unsafe { buffers(message.msg_iov, message.msg_iovlen) }?
+        .iter()
+        .filter(|buffer| buffer.iov_len > 0)
+        .map(|buffer| {
+            // SAFETY: checked to be not null; the program says that it can be read.
+            IoSlice::new(unsafe {
+                core::slice::from_raw_parts(buffer.iov_base.cast(), buffer.iov_len)
+            })
+        });
+    if message.msg_iovlen <= FEW {
+        return f(&mut slices.collect::<ArrayVec<_, FEW>>());
+    }
+    f(&mut slices.collect::<Vec<_>>())
+}
+
+/// A message of one buffer and nothing else.
+pub fn plain(buffer: &mut iovec) -> msghdr {
+    // SAFETY: zero is a valid msghdr: no name, no buffers, no control messages.
+    let mut message: msghdr = unsafe { core::mem::zeroed() };
+    message.msg_iov = buffer;
+    message.msg_iovlen = 1;
+    message
+}
+
+/// Writes control messages into a program's buffer, cutting as Linux's `put_cmsg` does.
+pub struct ControlWriter {
+    at: *mut u8,
+    room: usize,
+    written: usize,
+    cut: bool,
+}
+
+impl ControlWriter {
+    /// The control buffer of `message`.
+    ///
+    /// # Safety
+    /// `msg_control` has `msg_controllen` writable octets, or is null.
+    #[must_use]
+    pub unsafe fn new(message: &msghdr) -> Self {
+        let room = if message.msg_control.is_null() { 0 } else { message.msg_controllen };
+        ControlWriter { at: message.msg_control.cast(), room, written: 0, cut: false }
+    }
+
+    /// Adds a message.
+    pub fn put(&mut self, level: c_int, kind: c_int, data: &[u8]) {
+        const HEADER: usize = size_of::<cmsghdr>();
+        let left = self.room - self.written;
+        if left < HEADER {
+            self.cut = true;
+            return;
+        }
+        let len = (HEADER + data.len()).min(left);
+        self.cut |= len < HEADER + data.len();
+        let header = cmsghdr { cmsg_len: len, cmsg_level: level, cmsg_type: kind };
+        // SAFETY: `len` octets are left in the program's buffer.
+        unsafe {
+            let at = self.at.add(self.written);
+            at.cast::<cmsghdr>().write_unaligned(header);
+            core::ptr::copy_nonoverlapping(data.as_ptr(), at.add(HEADER), len - HEADER);
+        }
+        self.written += align(HEADER + data.len()).min(left);
+    }
+
+    /// Adds a message whose data is a C struct or number.
+    pub fn put_value<T: Copy>(&mut self, level: c_int, kind: c_int, value: T) {
+        // SAFETY: the structs put here are C's, without padding that matters; every octet of a
+        // `T` on the stack can be read.
+        let data =
+            unsafe { core::slice::from_raw_parts((&raw const value).cast::<u8>(), size_of::<T>()) };
+        self.put(level, kind, data);
+    }
+
+    /// Tells the message how much was written, and whether something was cut.
+    pub fn finish(self, message: &mut msghdr) {
+        message.msg_controllen = self.written;
+        if self.cut {
+            message.msg_flags |= libc::MSG_CTRUNC;
+        }
+    }
+}
+
+/// Octets that a message of `len` octets takes (`CMSG_ALIGN`).
+const fn align(len: usize) -> usize {
+    len.next_multiple_of(size_of::<usize>())
+}
+
+const UDP_SEGMENT: c_int = 103;
+
+/// The control messages of a datagram to be sent.
+///
+/// # Errors
+/// `EINVAL` for what is malformed or unknown, as Linux's `ip_cmsg_send`.
+///
+/// # Safety
+/// `msg_control` has `msg_controllen` readable octets, or is null.
+pub unsafe fn decode_control(message: &msghdr) -> Result<SendControl, Errno> {
+    let mut control = SendControl::default();
+    if message.msg_control.is_null() {
+        return Ok(control);
+    }
+    // SAFETY: as the caller says.
+    let mut rest = unsafe {
+        core::slice::from_raw_parts(message.msg_control.cast::<u8>(), message.msg_controllen)
+    };
+    const HEADER: usize = size_of::<cmsghdr>();
+    while rest.len() >= HEADER {
+        // SAFETY: there are enough octets for a header, which has no invalid values.
+        let header = unsafe { rest.as_ptr().cast::<cmsghdr>().read_unaligned() };
+        if !(HEADER..=rest.len()).contains(&header.cmsg_len) {
+            return Err(Errno::EINVAL);
+        }
+        decode_one(&header, &rest[HEADER..header.cmsg_len], &mut control)?;
+        rest = rest.get(align(header.cmsg_len)..).unwrap_or(&[]);
+    }
+    Ok(control)
+}
+
+fn decode_one(header: &cmsghdr, data: &[u8], control: &mut SendControl) -> Result<(), Errno> {
+    let int = || data.try_into().map(c_int::from_ne_bytes).map_err(|_| Errno::EINVAL);
+    match (header.cmsg_level, header.cmsg_type) {
+        (libc::IPPROTO_IP, libc::IP_TOS) => {
+            let value = if data.len() == 1 { c_int::from(data[0]) } else { int()? };
+            control.traffic_class = Some(u8::try_from(value).map_err(|_| Errno::EINVAL)?);
+        }
+        (libc::IPPROTO_IP, libc::IP_TTL) => {
+            let value = u8::try_from(int()?).ok().filter(|ttl| *ttl > 0).ok_or(Errno::EINVAL)?;
+            control.hop_limit = Some(value);
+        }
+        (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+            let info: [u8; 12] = data.try_into().map_err(|_| Errno::EINVAL)?;
+            let source = Ipv4Addr::new(info[4], info[5], info[6], info[7]); // ipi_spec_dst
+            control.source = (!source.is_unspecified()).then_some(IpAddr::V4(source));
+        }
+        (libc::IPPROTO_UDP, UDP_SEGMENT) => {
+            let size: [u8; 2] = data.try_into().map_err(|_| Errno::EINVAL)?;
+            control.segment_size = Some(u16::from_ne_bytes(size));
+        }
+        // These belong to Unix sockets, and Linux looks away here.
+        (libc::SOL_SOCKET, libc::SCM_RIGHTS | libc::SCM_CREDENTIALS) => {}
+        (libc::SOL_SOCKET | libc::IPPROTO_IP, _) => return Err(Errno::EINVAL),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Checks the control messages of data for a stream: Linux looks at those of `SOL_SOCKET` alone.
+///
+/// # Errors
+/// `EINVAL` for what is malformed or unknown.
+///
+/// # Safety
+/// As [`decode_control`].
+pub unsafe fn check_stream_control(message: &msghdr) -> Result<(), Errno> {
+    // SAFETY: as the caller says.
+    unsafe { decode_control(message) }.map(|_| ())
+}
+
+/// Turns the pointer of a C call into one that `iovec` takes.
+pub fn buffer(base: *const c_void, len: usize) -> iovec {
+    // Linux transfers at most this much in one call (`MAX_RW_COUNT`).
+    const MOST: usize = 0x7fff_f000;
+    iovec { iov_base: base.cast_mut(), iov_len: len.min(MOST) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_control(control: &mut [u8]) -> msghdr {
+        // SAFETY: zero is a valid msghdr.
+        let mut message: msghdr = unsafe { core::mem::zeroed() };
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = control.len();
+        message
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let mut room = [0u8; 128];
+        let mut message = with_control(&mut room);
+        // SAFETY: the buffer is as long as the message says.
+        let mut writer = unsafe { ControlWriter::new(&message) };
+        writer.put_value(libc::IPPROTO_IP, libc::IP_TTL, 7 as c_int);
+        writer.put(libc::IPPROTO_IP, libc::IP_TOS, &[0x10]);
+        writer.put_value(libc::IPPROTO_IP, libc::IP_PKTINFO, [0u32, 0x0100_000a, 0]);
+        writer.put_value(libc::IPPROTO_UDP, UDP_SEGMENT, 1200u16);
+        writer.finish(&mut message);
+        assert_eq!((message.msg_controllen, message.msg_flags), (24 + 24 + 32 + 24, 0));
+        // SAFETY: as above.
+        let control = unsafe { decode_control(&message) }.unwrap();
+        assert_eq!(control.hop_limit, Some(7));
+        assert_eq!(control.traffic_class, Some(0x10));
+        assert_eq!(control.source, Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))));
+        assert_eq!(control.segment_size, Some(1200));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_cut_and_said() {
+        for (room, written) in [(8, 0), (18, 18), (24, 24)] {
+            let mut octets = vec![0u8; room];
+            let mut message = with_control(&mut octets);
+            // SAFETY: the buffer is as long as the message says.
+            let mut writer = unsafe { ControlWriter::new(&message) };
+            writer.put_value(libc::IPPROTO_IP, libc::IP_TTL, 7 as c_int);
+            writer.finish(&mut message);
+            assert_eq!(message.msg_controllen, written);
+            assert_eq!(message.msg_flags & libc::MSG_CTRUNC != 0, room < 20, "{room}");
+        }
+    }
+
+    #[test]
+    fn malformed_control_messages_are_invalid() {
+        let mut octets = [0u8; 32];
+        octets[0] = 200; // Longer than the buffer.
+        let message = with_control(&mut octets);
+        // SAFETY: the buffer is as long as the message says.
+        assert_eq!(unsafe { decode_control(&message) }, Err(Errno::EINVAL));
+        let mut octets = [0u8; 20];
+        let mut message = with_control(&mut octets);
+        // SAFETY: as above.
+        let mut writer = unsafe { ControlWriter::new(&message) };
+        writer.put_value(libc::IPPROTO_IP, libc::IP_TTL, 0 as c_int);
+        writer.finish(&mut message);
+        // SAFETY: as above.
+        assert_eq!(unsafe { decode_control(&message) }, Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn null_buffers_fault_and_empty_ones_vanish() {
+        let mut octets = [1u8, 2];
+        let iov = [
+            iovec { iov_base: core::ptr::null_mut(), iov_len: 0 },
+            iovec { iov_base: octets.as_mut_ptr().cast(), iov_len: 2 },
+        ];
+        // SAFETY: zero is a valid msghdr; the buffers are valid.
+        unsafe {
+            let mut message: msghdr = core::mem::zeroed();
+            message.msg_iov = iov.as_ptr().cast_mut();
+            message.msg_iovlen = 2;
+            assert_eq!(with_room(&message, |slices| Ok(slices.len())), Ok(1));
+            message.msg_iovlen = 1025;
+            assert_eq!(with_data(&message, |_| Ok(())), Err(Errno::EMSGSIZE));
+            let null = [iovec { iov_base: core::ptr::null_mut(), iov_len: 1 }];
+            message.msg_iov = null.as_ptr().cast_mut();
+            message.msg_iovlen = 1;
+            assert_eq!(with_data(&message, |_| Ok(())), Err(Errno::EFAULT));
+        }
+    }
+}

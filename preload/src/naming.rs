@@ -1,0 +1,402 @@
+//! Addresses and connections: bind, listen, connect, accept and the questions about both ends.
+//!
+//! This is where a socket's path is decided (`policy.rs`).
+
+use crate::address::{self, Address, AddressOut};
+use crate::descriptors::{self, Entry, Open};
+use crate::errno::{self, Errno};
+use crate::hook::real;
+use crate::policy::{self, BOUND_STACK, CONNECTING};
+use crate::{guard, lifecycle, waiting};
+use core::ffi::c_int;
+use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use engine::{Kind, Path, Reason, Wait};
+use libc::{sockaddr, socklen_t};
+use stack::error::Error;
+use stack::options::Linger;
+use stack::readiness::Readiness;
+use stack::socket::Family;
+use stack::tcp::State;
+
+const ANYWHERE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+
+/// bind(2).
+///
+/// # Safety
+/// As the C function; likewise for every function here.
+pub unsafe fn bind(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int {
+    let Some(open) = descriptors::socket(fd) else {
+        // SAFETY: passed on.
+        return unsafe { real::bind(fd, address, len) };
+    };
+    // SAFETY: the program's address.
+    errno::answer(|| match unsafe { address::decode(address, len) }? {
+        _ if (len as usize) < size_of::<libc::sockaddr_in>() => Err(Errno::EINVAL),
+        Address::Inet(local) => bind_to(&open, local),
+        // As Linux does for old programs.
+        Address::Unspecified(local) if local.ip().is_unspecified() => bind_to(&open, local),
+        Address::Unspecified(_) | Address::Other(_) => Err(Errno::EAFNOSUPPORT),
+    })
+}
+
+fn bind_to(open: &Open, local: SocketAddrV4) -> Result<c_int, Errno> {
+    if open.file.path() != Path::Undecided {
+        // Bound already, or connected: the stack says what Linux says.
+        return bind_in_stack(open, local);
+    }
+    let decision = policy::bound(open.engine, local);
+    match decision.path {
+        Path::Kernel => {
+            let (storage, len) = address::encode(SocketAddr::V4(local));
+            let at = (&raw const storage).cast();
+            // SAFETY: an address of ours. The kernel judges before the stack gives up its half.
+            errno::check(unsafe { real::bind(open.fd, at, len) })?;
+            return Ok(policy::hand_over(open, decision.reason, || 0));
+        }
+        Path::Both => policy::bind_both(open, local)?,
+        Path::Stack | Path::Undecided => {
+            bind_in_stack(open, local)?;
+            open.mark(BOUND_STACK);
+        }
+    }
+    open.file.set_path(decision.path, decision.reason);
+    if decision.path == Path::Both && open.file.kind() == Kind::Udp {
+        policy::bring_to_life(open);
+    }
+    Ok(0)
+}
+
+fn bind_in_stack(open: &Open, local: SocketAddrV4) -> Result<c_int, Errno> {
+    let at = SocketAddr::V4(local);
+    open.engine.with(open.id, |shard, socket, now| shard.bind(now, socket, at))?;
+    Ok(0)
+}
+
+/// listen(2).
+///
+/// # Safety
+/// As the C function.
+pub unsafe fn listen(fd: c_int, backlog: c_int) -> c_int {
+    let Some(open) = descriptors::socket(fd) else {
+        // SAFETY: passed on.
+        return unsafe { real::listen(fd, backlog) };
+    };
+    errno::answer(|| {
+        if open.file.kind() == Kind::Udp {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if open.file.path() == Path::Undecided {
+            bind_to(&open, ANYWHERE)?;
+        }
+        if open.file.path() == Path::Kernel {
+            // SAFETY: a kernel socket.
+            return errno::check(unsafe { real::listen(fd, backlog) });
+        }
+        if open.file.path() == Path::Both {
+            listen_in_kernel(&open, backlog)?;
+        }
+        // A negative backlog is a large one, as in Linux.
+        let backlog = backlog as u32;
+        open.engine.with(open.id, |shard, socket, now| shard.listen(now, socket, backlog))?;
+        Ok(0)
+    })
+}
+
+/// The kernel's half listens; it never blocks from now on, because accept asks both halves.
+fn listen_in_kernel(open: &Open, backlog: c_int) -> Result<(), Errno> {
+    // SAFETY: the descriptor is a kernel socket.
+    unsafe {
+        errno::check(real::listen(open.fd, backlog))?;
+        let flags = real::fcntl(open.fd, libc::F_GETFL, 0);
+        real::fcntl(open.fd, libc::F_SETFL, (flags | libc::O_NONBLOCK) as usize);
+    }
+    policy::bring_to_life(open);
+    Ok(())
+}
+
+/// connect(2).
+///
+/// # Safety
+/// As the C function.
+pub unsafe fn connect(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int {
+    let Some(open) = descriptors::socket(fd) else {
+        // SAFETY: passed on.
+        return unsafe { real::connect(fd, address, len) };
+    };
+    // SAFETY: the program's address.
+    errno::answer(|| match unsafe { address::decode(address, len) }? {
+        Address::Inet(remote) => connect_to(&open, remote),
+        Address::Unspecified(_) => disconnect(&open),
+        Address::Other(_) => Err(Errno::EAFNOSUPPORT),
+    })
+}
+
+fn connect_to(open: &Open, remote: SocketAddrV4) -> Result<c_int, Errno> {
+    let decision = match open.file.path() {
+        Path::Stack if open.file.kind() == Kind::Tcp || open.has(BOUND_STACK) => {
+            policy::Decision { path: Path::Stack, reason: open.file.reason() }
+        }
+        _ => policy::towards(open.engine, remote),
+    };
+    if decision.path == Path::Kernel {
+        return connect_in_kernel(open, remote, decision.reason);
+    }
+    let remote = if remote.ip().is_unspecified() {
+        SocketAddrV4::new(Ipv4Addr::LOCALHOST, remote.port())
+    } else {
+        remote
+    };
+    let listening = open.is_dual() && open.file.kind() == Kind::Tcp;
+    if !listening && open.file.path() != Path::Stack {
+        open.file.set_path(Path::Stack, decision.reason);
+    }
+    match open.file.kind() {
+        Kind::Udp => {
+            let to = SocketAddr::V4(remote);
+            open.engine.with(open.id, |shard, socket, now| shard.connect(now, socket, to))?;
+            Ok(0)
+        }
+        Kind::Tcp => connect_stream(open, SocketAddr::V4(remote)),
+    }
+}
+
+fn connect_in_kernel(open: &Open, remote: SocketAddrV4, reason: Reason) -> Result<c_int, Errno> {
+    let (storage, len) = address::encode(SocketAddr::V4(remote));
+    let call = || {
+        // SAFETY: an address of ours.
+        errno::check(unsafe { real::connect(open.fd, (&raw const storage).cast(), len) })
+    };
+    policy::hand_over(open, reason, call)
+}
+
+/// Begins a TCP connection and waits for it as the socket says.
+fn connect_stream(open: &Open, remote: SocketAddr) -> Result<c_int, Errno> {
+    let began = open.engine.with(open.id, |shard, socket, now| shard.connect(now, socket, remote));
+    let nonblocking = open.file.nonblocking();
+    match began {
+        Ok(()) if nonblocking => {
+            open.mark(CONNECTING);
+            return Err(Errno::EINPROGRESS);
+        }
+        // A connect that began earlier, or was interrupted, is waited for by the next one.
+        Ok(()) => {}
+        Err(Error::Already) if !nonblocking => {}
+        Err(Error::IsConnected) if open.unmark(CONNECTING) => return Ok(0),
+        Err(error) => return Err(error.into()),
+    }
+    open.mark(CONNECTING);
+    let waited = open.engine.blocking(
+        open.id,
+        Readiness::WRITABLE,
+        Wait::SendTimeout,
+        |shard, socket, _| {
+            if let Some(error) = shard.take_error(socket) {
+                return Err(error);
+            }
+            match shard.state(socket) {
+                Some(State::SynSent | State::SynReceived) => Err(Error::WouldBlock),
+                Some(State::Closed) | None => Err(Error::ConnectionAborted),
+                _ => Ok(()),
+            }
+        },
+    );
+    match waited {
+        Ok(()) => {
+            open.unmark(CONNECTING);
+            Ok(0)
+        }
+        Err(Error::WouldBlock) => Err(Errno::EINPROGRESS),
+        Err(Error::Interrupted) => Err(Errno::EINTR),
+        Err(error) => {
+            open.unmark(CONNECTING);
+            Err(error.into())
+        }
+    }
+}
+
+/// connect(2) with `AF_UNSPEC`.
+fn disconnect(open: &Open) -> Result<c_int, Errno> {
+    open.unmark(CONNECTING);
+    if open.file.kind() == Kind::Tcp {
+        return descriptors::change(|| start_again(open));
+    }
+    open.engine.with(open.id, |shard, socket, _| shard.disconnect(socket))?;
+    if !open.has(BOUND_STACK) {
+        let path = if open.has(policy::KERNEL_BOUND) { Path::Both } else { Path::Undecided };
+        open.file.set_path(path, Reason::None);
+    }
+    Ok(0)
+}
+
+/// A TCP socket is disconnected by resetting it and putting a new one, with the same options,
+/// under the descriptor. (Copies of the descriptor keep the old one.)
+fn start_again(open: &Open) -> Result<c_int, Errno> {
+    let options = open.engine.with(open.id, |shard, socket, _| shard.options(socket).copied())?;
+    let fresh = open.engine.create(Kind::Tcp, Family::V4)?;
+    open.engine.with(fresh, |shard, socket, now| {
+        shard.update_options(now, socket, |current| *current = options)
+    })?;
+    if let Some(file) = open.engine.file(fresh) {
+        file.set_nonblocking(open.file.nonblocking());
+    }
+    descriptors::replace(open.fd, Entry::Socket(fresh));
+    open.engine.with(open.id, |shard, socket, now| {
+        shard.update_options(now, socket, |current| current.linger = Linger::Reset)
+    })?;
+    open.engine.release(open.id);
+    Ok(0)
+}
+
+/// accept(2).
+///
+/// # Safety
+/// As the C function.
+pub unsafe fn accept(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int {
+    let Some(open) = descriptors::socket(fd) else {
+        // SAFETY: passed on.
+        return plain(unsafe { real::accept(fd, address, len) });
+    };
+    // SAFETY: the program's pointers.
+    errno::answer(|| unsafe { accept_from(&open, AddressOut::new(address, len), 0) })
+}
+
+/// accept4(2).
+///
+/// # Safety
+/// As the C function.
+pub unsafe fn accept4(
+    fd: c_int,
+    address: *mut sockaddr,
+    len: *mut socklen_t,
+    flags: c_int,
+) -> c_int {
+    let Some(open) = descriptors::socket(fd) else {
+        // SAFETY: passed on.
+        return plain(unsafe { real::accept4(fd, address, len, flags) });
+    };
+    // SAFETY: the program's pointers.
+    errno::answer(|| unsafe { accept_from(&open, AddressOut::new(address, len), flags) })
+}
+
+/// A descriptor that the kernel made: its number means nothing else any more.
+fn plain(fd: c_int) -> c_int {
+    if guard::ours() {
+        lifecycle::forget(fd);
+    }
+    fd
+}
+
+/// # Safety
+/// `out` holds the program's pointers.
+unsafe fn accept_from(open: &Open, out: AddressOut, flags: c_int) -> Result<c_int, Errno> {
+    if flags & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if open.file.kind() == Kind::Udp {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let wait = if open.file.nonblocking() { Wait::No } else { Wait::ReceiveTimeout };
+    let mut waiter = waiting::Waiter::new(open, Readiness::READABLE, wait);
+    loop {
+        if let Some(fd) = accept_in_stack(open, out, flags)? {
+            return Ok(fd);
+        }
+        if open.is_dual() {
+            // SAFETY: as accept4; the kernel's half never blocks.
+            match errno::check(unsafe { out.accept_in_kernel(open.fd, flags) }) {
+                Err(Errno::EAGAIN) => {}
+                accepted => return accepted.map(plain),
+            }
+        }
+        waiter.wait()?;
+    }
+}
+
+/// A connection from the stack's queue under a descriptor of its own, or `None`. As in Linux the
+/// descriptor comes first: when there is none left, the connection stays in the queue.
+fn accept_in_stack(open: &Open, out: AddressOut, flags: c_int) -> Result<Option<c_int>, Errno> {
+    let waiting = open.engine.with(open.id, |shard, socket, _| {
+        if shard.state(socket) != Some(State::Listen) {
+            return Err(Error::InvalidArgument);
+        }
+        Ok(shard.readiness(socket).contains(Readiness::READABLE))
+    })?;
+    if !waiting {
+        return Ok(None);
+    }
+    // SAFETY: socket(2) with flags of socket(2).
+    let fd = errno::check(unsafe { real::socket(libc::AF_INET, libc::SOCK_STREAM | flags, 0) })?;
+    let accepted = descriptors::change(|| {
+        let (id, peer) = open.engine.accept(open.id, Wait::No)?;
+        if let Some(file) = open.engine.file(id) {
+            file.set_nonblocking(flags & libc::SOCK_NONBLOCK != 0);
+        }
+        if descriptors::replace(fd, Entry::Socket(id)).is_none() {
+            open.engine.release(id);
+            return Err(Error::TooManyFiles);
+        }
+        Ok(peer)
+    });
+    // SAFETY: the program's pointers; a descriptor that nobody else knows.
+    unsafe {
+        match accepted {
+            Ok(peer) => {
+                if out.wanted()
+                    && let Err(errno) = out.write(peer)
+                {
+                    lifecycle::close(fd);
+                    return Err(errno);
+                }
+                Ok(Some(fd))
+            }
+            Err(error) => {
+                real::close(fd);
+                if error == Error::WouldBlock { Ok(None) } else { Err(error.into()) }
+            }
+        }
+    }
+}
+
+/// getsockname(2).
+///
+/// # Safety
+/// As the C function.
+pub unsafe fn getsockname(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int {
+    let Some(open) = descriptors::socket(fd) else {
+        // SAFETY: passed on.
+        return unsafe { real::getsockname(fd, address, len) };
+    };
+    if open.file.path() == Path::Both && kernel_names(&open) {
+        // SAFETY: passed on.
+        return unsafe { real::getsockname(fd, address, len) };
+    }
+    errno::answer(|| {
+        let local = open.engine.with(open.id, |shard, socket, _| shard.local_address(socket))?;
+        // SAFETY: the program's pointers.
+        unsafe { AddressOut::new(address, len).write(local) }?;
+        Ok(0)
+    })
+}
+
+/// Whether only the kernel's half has a name: an unbound datagram socket that has sent through it.
+fn kernel_names(open: &Open) -> bool {
+    let local = open.engine.with(open.id, |shard, socket, _| shard.local_address(socket));
+    local.is_ok_and(|local| local.port() == 0)
+}
+
+/// getpeername(2).
+///
+/// # Safety
+/// As the C function.
+pub unsafe fn getpeername(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int {
+    let Some(open) = descriptors::socket(fd) else {
+        // SAFETY: passed on.
+        return unsafe { real::getpeername(fd, address, len) };
+    };
+    errno::answer(|| {
+        let peer = open.engine.with(open.id, |shard, socket, _| shard.remote_address(socket))?;
+        // SAFETY: the program's pointers.
+        unsafe { AddressOut::new(address, len).write(peer) }?;
+        Ok(0)
+    })
+}

@@ -1,0 +1,165 @@
+//! Data on a TCP socket of the stack: what recvmsg(2) and sendmsg(2) do beyond moving octets.
+//!
+//! Called by `transfer.rs`. Owns the blocking rules of a stream: how much one call waits for, what
+//! a partial transfer returns, when a broken pipe signals.
+
+use crate::descriptors::Open;
+use crate::errno::Errno;
+use crate::messages::{self, ControlWriter};
+use crate::signals;
+use core::ffi::c_int;
+use engine::Wait;
+use libc::msghdr;
+use stack::error::Error;
+use stack::readiness::Readiness;
+use stack::socket::{ReceiveFlags, SendFlags};
+use std::io::{IoSlice, IoSliceMut};
+
+/// `TCP_INQ`'s control message.
+const TCP_CM_INQ: c_int = 36;
+
+/// Receives into a message.
+///
+/// # Errors
+/// As recvmsg(2).
+///
+/// # Safety
+/// The message is the program's.
+pub unsafe fn receive(open: &Open, message: &mut msghdr, flags: c_int) -> Result<usize, Errno> {
+    if flags & libc::MSG_ERRQUEUE != 0 {
+        return Err(Errno::EAGAIN);
+    }
+    // SAFETY: as the caller says.
+    let received = unsafe { messages::with_room(message, |room| octets(open, room, flags)) }?;
+    // A stream has no sender's address to tell (tcp(7)).
+    message.msg_namelen = 0;
+    message.msg_flags = flags & (libc::MSG_CMSG_CLOEXEC | libc::MSG_OOB);
+    // SAFETY: as the caller says.
+    let mut control = unsafe { ControlWriter::new(message) };
+    if !message.msg_control.is_null()
+        && let Some(left) = in_queue(open)
+    {
+        control.put_value(libc::IPPROTO_TCP, TCP_CM_INQ, left);
+    }
+    control.finish(message);
+    Ok(received)
+}
+
+/// What `TCP_INQ` reports, if the program asked for it.
+fn in_queue(open: &Open) -> Option<c_int> {
+    let left = open.engine.with(open.id, |shard, socket, _| {
+        if !shard.options(socket)?.report_in_queue {
+            return Ok(None);
+        }
+        shard.receive_available(socket).map(Some)
+    });
+    left.ok().flatten().map(|left| c_int::try_from(left).unwrap_or(c_int::MAX))
+}
+
+fn waits(open: &Open, flags: c_int, timeout: Wait) -> Wait {
+    if flags & libc::MSG_DONTWAIT != 0 || open.file.nonblocking() { Wait::No } else { timeout }
+}
+
+/// Receives octets: as many as there are, or as `MSG_WAITALL` and `SO_RCVLOWAT` say.
+///
+/// # Errors
+/// As recv(2).
+pub fn octets(open: &Open, room: &mut [IoSliceMut<'_>], flags: c_int) -> Result<usize, Errno> {
+    let how = ReceiveFlags {
+        peek: flags & libc::MSG_PEEK != 0,
+        urgent: flags & libc::MSG_OOB != 0,
+        truncate: flags & libc::MSG_TRUNC != 0,
+    };
+    let whole: usize = room.iter().map(|slice| slice.len()).sum();
+    let wait = if how.urgent { Wait::No } else { waits(open, flags, Wait::ReceiveTimeout) };
+    let all = flags & libc::MSG_WAITALL != 0;
+    let mut rest = room;
+    let mut done = 0;
+    let outcome = open.engine.blocking(open.id, Readiness::READABLE, wait, |shard, socket, now| {
+        let low_water = shard.options(socket)?.receive_low_water as usize;
+        let target = if all { whole } else { low_water.clamp(1, whole.max(1)) };
+        loop {
+            let n = match shard.receive(now, socket, rest, how) {
+                Ok(received) => received.len,
+                Err(Error::WouldBlock) => return Err(Error::WouldBlock),
+                // What came before an error is told first.
+                Err(_) if done > 0 => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            if how.peek {
+                // Nothing was taken, so the next look sees the same octets and more.
+                done = n;
+                let enough = n == 0 || n >= target || wait == Wait::No;
+                return if enough { Ok(()) } else { Err(Error::WouldBlock) };
+            }
+            done += n;
+            if n == 0 || done >= target {
+                return Ok(());
+            }
+            IoSliceMut::advance_slices(&mut rest, n);
+        }
+    });
+    match outcome {
+        Ok(()) => Ok(done),
+        Err(_) if done > 0 => Ok(done),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sends a message.
+///
+/// # Errors
+/// As sendmsg(2).
+///
+/// # Safety
+/// The message is the program's.
+pub unsafe fn send(open: &Open, message: &msghdr, flags: c_int) -> Result<usize, Errno> {
+    // SAFETY: as the caller says, for both.
+    unsafe {
+        messages::check_stream_control(message)?;
+        messages::with_data(message, |data| send_octets(open, data, flags))
+    }
+}
+
+/// Sends octets: all of them if the socket blocks, else as many as there is room for.
+///
+/// # Errors
+/// As send(2).
+pub fn send_octets(open: &Open, data: &mut [IoSlice<'_>], flags: c_int) -> Result<usize, Errno> {
+    let how = SendFlags {
+        more: flags & libc::MSG_MORE != 0,
+        urgent: flags & libc::MSG_OOB != 0,
+        end_of_record: flags & libc::MSG_EOR != 0,
+        dont_route: flags & libc::MSG_DONTROUTE != 0,
+        confirm: flags & libc::MSG_CONFIRM != 0,
+    };
+    let whole: usize = data.iter().map(|slice| slice.len()).sum();
+    let wait = waits(open, flags, Wait::SendTimeout);
+    let mut rest = data;
+    let mut done = 0;
+    let outcome = open.engine.blocking(open.id, Readiness::WRITABLE, wait, |shard, socket, now| {
+        loop {
+            match shard.send(now, socket, rest, how) {
+                Ok(n) => {
+                    done += n;
+                    IoSlice::advance_slices(&mut rest, n);
+                }
+                Err(_) if done > 0 && wait == Wait::No => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            if done >= whole {
+                return Ok(());
+            }
+        }
+    });
+    match outcome {
+        Ok(()) => Ok(done),
+        Err(_) if done > 0 => Ok(done),
+        Err(error) => {
+            if error == Error::BrokenPipe && flags & libc::MSG_NOSIGNAL == 0 {
+                signals::raise_pipe();
+            }
+            Err(error.into())
+        }
+    }
+}
