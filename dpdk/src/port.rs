@@ -181,7 +181,11 @@ impl Port {
         // SAFETY: two numbers that the call adjusts to the driver's limits.
         let result = unsafe { sys::rte_eth_dev_adjust_nb_rx_tx_desc(self.id, &mut rx, &mut tx) };
         self.answer(result, setting, "its queue lengths cannot be set", mark)?;
-        let mut known = before.to_vec();
+        // A TAP's probe leaves a descriptor of a detached queue, which never becomes readable.
+        let mut known = match self.config.kind {
+            DeviceKind::Tap => descriptors::descriptors(),
+            _ => before.to_vec(),
+        };
         for queue in 0..self.config.queues {
             let name = format!("onwire_{}_{queue}", self.id);
             let pool = Pool::create(&name, self.config.mbufs, self.config.data_room())?;
