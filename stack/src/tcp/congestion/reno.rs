@@ -1,0 +1,70 @@
+//! NewReno's window (RFC 5681, RFC 6582).
+
+use super::{AckEvent, CongestionControl, Window};
+
+/// Reno.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Reno {
+    /// Packets acknowledged towards the next growth by one.
+    counted: u32,
+}
+
+impl CongestionControl for Reno {
+    fn on_ack(&mut self, event: &AckEvent, mut window: Window) -> Window {
+        if !event.limited_by_window {
+            return window;
+        }
+        let mut left = event.delivered;
+        if window.in_slow_start() {
+            left = window.slow_start(left);
+        }
+        //= RFC 5681 §3.1: one packet per window in congestion avoidance.
+        self.counted += left;
+        if self.counted >= window.cwnd {
+            window.cwnd += self.counted / window.cwnd.max(1);
+            self.counted %= window.cwnd.max(1);
+        }
+        window
+    }
+
+    fn on_loss(&mut self, window: Window) -> u32 {
+        (window.cwnd / 2).max(2)
+    }
+
+    fn on_timeout(&mut self) {
+        self.counted = 0;
+    }
+
+    fn on_restart(&mut self, _idle_us: u64) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Instant;
+
+    fn ack(delivered: u32, limited_by_window: bool) -> AckEvent {
+        AckEvent {
+            now: Instant::ZERO,
+            delivered,
+            srtt_us: 1000,
+            min_rtt_us: 1000,
+            limited_by_window,
+        }
+    }
+
+    #[test]
+    fn rfc_5681_doubles_then_grows_by_one_per_window() {
+        let mut reno = Reno::default();
+        let mut window = Window { cwnd: 10, ssthresh: 20 };
+        window = reno.on_ack(&ack(10, true), window);
+        assert_eq!(window.cwnd, 20);
+        for _ in 0..10 {
+            window = reno.on_ack(&ack(2, true), window);
+        }
+        assert_eq!(window.cwnd, 21);
+        window = reno.on_ack(&ack(100, false), window);
+        assert_eq!(window.cwnd, 21, "an idle window proves nothing");
+        assert_eq!(reno.on_loss(window), 10);
+    }
+}

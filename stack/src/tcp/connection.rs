@@ -1,0 +1,305 @@
+//! A connection whose handshake is done: the two halves, and what they share.
+
+use super::congestion::{Controller, Window};
+use super::counters::TcpCounters;
+use super::demux::Tuple;
+use super::negotiated::{Negotiated, TimestampState};
+use super::queue::Pool;
+use super::receive::Receiver;
+use super::recovery::Recovery;
+use super::reply::{Replies, Reply};
+use super::segment::{Flags, Header};
+use super::send::{Rtt, Sender};
+use super::seq::SeqNumber;
+use super::state::State;
+use super::timers::Timers;
+use super::Context;
+use crate::config::TcpConfig;
+use crate::error::Error;
+use crate::options::{CongestionAlgorithm, Options};
+use crate::packet::Allocator;
+use crate::readiness::Readiness;
+use crate::time::Instant;
+
+bitflags::bitflags! {
+    /// What waits to be sent besides data.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub(crate) struct Pending: u8 {
+        /// An acknowledgment.
+        const ACK = 0x01;
+        /// The first segment in flight, whatever the windows say: after a timeout.
+        const FORCE_HEAD = 0x02;
+        /// A window probe, or what fits the window.
+        const WINDOW_PROBE = 0x04;
+        /// A keepalive probe.
+        const KEEPALIVE = 0x08;
+        /// A tail loss probe.
+        const TAIL_PROBE = 0x10;
+        /// Our FIN could not be queued yet for want of memory.
+        const FIN = 0x20;
+    }
+}
+
+/// What was counted on one connection.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Stats {
+    pub octets_acked: u64,
+    pub octets_received: u64,
+    pub octets_sent: u64,
+    pub octets_retransmitted: u64,
+    pub segments_in: u32,
+    pub segments_out: u32,
+    pub data_segments_in: u32,
+    pub data_segments_out: u32,
+    pub retransmitted: u32,
+    pub out_of_order: u32,
+    pub duplicates_reported: u32,
+    pub reorderings: u32,
+    pub timeouts: u16,
+}
+
+/// What a connection works with during one call.
+pub(crate) struct Env<'e, 'c, A: Allocator> {
+    pub cx: &'e mut Context<'c, A>,
+    pub pool: &'e mut Pool<A::Buffer>,
+    pub options: &'e Options,
+    pub config: &'e TcpConfig,
+    pub replies: &'e mut Replies,
+    pub challenge: &'e mut ChallengeBudget,
+}
+
+/// A connection in ESTABLISHED or a later state. One that has ended stays, in `State::Closed`,
+/// until the program closes its socket: received data can still be read.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub tuple: Tuple,
+    pub hash: u64,
+    pub state: State,
+    pub negotiated: Negotiated,
+    pub timestamps: TimestampState,
+    pub send: Sender,
+    pub receive: Receiver,
+    pub rtt: Rtt,
+    pub recovery: Recovery,
+    pub window: Window,
+    pub controller: Controller,
+    pub timers: Timers,
+    pub pending: Pending,
+    /// What became of interest to the program since it was last told.
+    pub edges: Readiness,
+    /// The error that ended the connection, until the socket takes it.
+    pub error: Option<Error>,
+    /// What ICMP said, in case the connection times out.
+    pub soft_error: Option<Error>,
+    /// The program shut reading.
+    pub shut_read: bool,
+    /// The program shut writing: a FIN is queued, or will be.
+    pub shut_write: bool,
+    /// The program has closed the socket.
+    pub orphaned: bool,
+    /// Probes of an idle peer or a closed window that were not answered.
+    pub probes: u8,
+    pub probing_since: Instant,
+    /// When the peer was last heard.
+    pub heard: Instant,
+    /// When an out-of-window segment was last answered.
+    pub answered_stray: Instant,
+    /// Packets delivered, and when that count last changed.
+    pub delivered: u32,
+    pub delivered_at: Instant,
+    pub stats: Stats,
+}
+
+/// What an opening hands over to its connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Established {
+    pub tuple: Tuple,
+    pub hash: u64,
+    pub iss: SeqNumber,
+    pub irs: SeqNumber,
+    pub negotiated: Negotiated,
+    pub timestamps: TimestampState,
+    /// What our SYN offered, octets.
+    pub offered_window: u32,
+    /// The round trip of the handshake, unless a SYN was retransmitted.
+    pub rtt: Option<core::time::Duration>,
+    /// Our SYN was retransmitted.
+    pub retransmitted: bool,
+}
+
+impl Connection {
+    /// The connection that `from` established.
+    pub fn new(
+        from: &Established,
+        options: &Options,
+        config: &TcpConfig,
+        congestion: CongestionAlgorithm,
+        now: Instant,
+    ) -> Self {
+        let mss = u32::from(from.negotiated.send_mss(from.tuple.is_v6()));
+        let first = from.iss + 1;
+        let mut rtt = Rtt::new();
+        match from.rtt {
+            Some(sample) => rtt.sample(sample, now, config),
+            None => rtt.fall_back_to_three_seconds(),
+        }
+        let mut window = Window::INITIAL;
+        if from.retransmitted && from.rtt.is_none() {
+            //= RFC 5681 §3.1: a lost SYN means one segment to start with.
+            window.cwnd = 1;
+        }
+        let mut receive = Receiver::new(
+            from.irs,
+            from.offered_window,
+            from.negotiated.receive_shift,
+            options.receive_buffer,
+            u32::from(from.negotiated.advertised_mss),
+        );
+        if options.window_clamp > 0 {
+            receive.clamp = receive.clamp.min(options.window_clamp);
+        }
+        let mut connection = Connection {
+            tuple: from.tuple,
+            hash: from.hash,
+            state: State::Established,
+            negotiated: from.negotiated,
+            timestamps: from.timestamps,
+            send: Sender::new(from.iss, mss, options.send_buffer),
+            receive,
+            rtt,
+            recovery: Recovery::new(first),
+            window,
+            controller: Controller::new(congestion),
+            timers: Timers::IDLE,
+            pending: Pending::empty(),
+            edges: Readiness::empty(),
+            error: None,
+            soft_error: None,
+            shut_read: false,
+            shut_write: false,
+            orphaned: false,
+            probes: 0,
+            probing_since: now,
+            heard: now,
+            answered_stray: Instant::ZERO,
+            delivered: 0,
+            delivered_at: now,
+            stats: Stats::default(),
+        };
+        connection.tune_send_buffer(options, config);
+        connection
+    }
+
+    /// The segment that completed the handshake: its window, and an acknowledgment of it.
+    pub fn begin<A: Allocator>(&mut self, header: &Header, env: &mut Env<'_, '_, A>) {
+        //= RFC 7323 §2.2: the window of a SYN is not scaled.
+        let syn = header.flags.contains(Flags::SYN);
+        let shift = if syn { 0 } else { self.negotiated.send_shift };
+        self.send.window = u32::from(header.window) << shift;
+        self.send.max_window = self.send.window;
+        self.send.wl1 = header.seq;
+        self.pending |= Pending::ACK;
+        self.arm_keepalive(env);
+    }
+
+    /// Grows the send buffer so that it holds two congestion windows (Linux: `tcp_sndbuf_expand`).
+    pub fn tune_send_buffer(&mut self, options: &Options, config: &TcpConfig) {
+        if options.send_buffer_locked {
+            self.send.limit = options.send_buffer;
+            return;
+        }
+        let packets = self.window.cwnd.max(super::congestion::INITIAL_WINDOW).max(4);
+        let wanted = packets.saturating_mul(2).saturating_mul(super::queue::TRUESIZE);
+        self.send.limit = self.send.limit.max(wanted).min(config.send_buffer.max.max(self.send.limit));
+    }
+
+    /// Ends the connection here; `error` is what the program is told.
+    pub fn finish(&mut self, error: Option<Error>) {
+        self.state = State::Closed;
+        self.timers = Timers::IDLE;
+        self.pending = Pending::empty();
+        self.error = self.error.or(error);
+        self.edges |= Readiness::READABLE
+            | Readiness::WRITABLE
+            | Readiness::HANGUP
+            | Readiness::READ_HANGUP;
+        if error.is_some() {
+            self.edges |= Readiness::ERROR;
+        }
+    }
+
+    /// Queues an RST that says the connection is gone on our side.
+    pub fn send_reset<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) {
+        let timestamps = self.negotiated.timestamps.then(|| self.timestamps.option(env.cx.now));
+        let reply = Reply {
+            tuple: self.tuple,
+            seq: self.send.nxt,
+            ack: self.receive.nxt,
+            flags: Flags::RST | Flags::ACK,
+            window: 0,
+            timestamps,
+            traffic_class: env.options.traffic_class,
+            hop_limit: env.options.hop_limit,
+        };
+        env.replies.push(reply, env.cx.counters);
+    }
+
+    /// Whether something may be waiting to be sent.
+    pub fn wants_transmit(&self) -> bool {
+        self.state != State::Closed
+            && (!self.pending.is_empty()
+                || self.send.unsent != super::queue::NONE
+                || self.send.lost_out > 0)
+    }
+
+    /// The MSS we told the peer, less the options that its segments carry.
+    pub fn receive_mss(&self) -> u32 {
+        u32::from(self.negotiated.advertised_mss).max(88)
+    }
+
+    /// Wakes a program that waits for room, if there is enough now.
+    pub fn on_room(&mut self, no_space: &mut bool, options: &Options) {
+        if *no_space && self.send.is_writable(options.not_sent_low_water) {
+            *no_space = false;
+            self.edges |= Readiness::WRITABLE;
+        }
+    }
+
+    /// Takes `n` for the count of delivered packets.
+    pub fn count_delivered(&mut self, n: u32, now: Instant) {
+        if n > 0 {
+            self.delivered = self.delivered.wrapping_add(n);
+            self.delivered_at = now;
+        }
+    }
+}
+
+/// The budget of challenge ACKs (RFC 5961 §7): one for the layer, per second.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ChallengeBudget {
+    second: u64,
+    left: u32,
+}
+
+impl ChallengeBudget {
+    pub const fn new() -> Self {
+        ChallengeBudget { second: u64::MAX, left: 0 }
+    }
+
+    /// Whether one more may be sent now. The number per second is blurred so that it cannot be
+    /// measured from outside (the side channel of CVE-2016-5696).
+    pub fn spend(&mut self, now: Instant, limit: u32, blur: u32, counters: &mut TcpCounters) -> bool {
+        let second = now.as_millis() / 1000;
+        if self.second != second {
+            self.second = second;
+            self.left = limit / 2 + (u64::from(blur) * u64::from(limit) >> 32) as u32;
+        }
+        if self.left == 0 {
+            counters.challenge_acks_suppressed += 1;
+            return false;
+        }
+        self.left -= 1;
+        counters.challenge_acks += 1;
+        true
+    }
+}

@@ -1,0 +1,427 @@
+//! From a packet to what it belongs to: a connection, an opening, TIME-WAIT, a listener, nobody.
+
+use super::connection::Connection;
+use super::demux::{Target, Tuple};
+use super::input::Arrival;
+use super::opening::{Opening, Start, Verdict};
+use super::reply::Reply;
+use super::segment::{Flags, Header};
+use super::seq::SeqNumber;
+use super::socket::{Binding, Kind, Socket};
+use super::state::State;
+use super::{Context, Tcp, TcpId, env, time_wait};
+use crate::error::Error;
+use crate::packet::{Allocator, Buffer, IpMeta};
+use crate::readiness::Readiness;
+use core::net::SocketAddr;
+
+/// A packet, parsed.
+struct Inbound<B> {
+    meta: IpMeta,
+    header: Header,
+    header_len: usize,
+    tuple: Tuple,
+    hash: u64,
+    packet: B,
+}
+
+impl<B: Buffer> Inbound<B> {
+    fn payload_len(&self) -> u32 {
+        self.packet.data().len().saturating_sub(self.header_len) as u32
+    }
+}
+
+impl<B: Buffer> Tcp<B> {
+    /// A packet for one of our addresses: from the TCP header on, its checksum verified.
+    pub fn on_packet<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        meta: IpMeta,
+        packet: B,
+    ) {
+        cx.counters.segments_in += 1;
+        let parsed = Header::parse(packet.data());
+        let Ok((header, header_len)) = parsed else {
+            cx.counters.malformed += 1;
+            return;
+        };
+        //= RFC 9293 §3.9.2.3: TCP is between two hosts; anything else is dropped silently.
+        if meta.destination.is_multicast() || meta.source.is_multicast() {
+            cx.counters.malformed += 1;
+            return;
+        }
+        let tuple = Tuple {
+            local: meta.destination,
+            remote: meta.source,
+            local_port: header.destination_port,
+            remote_port: header.source_port,
+        };
+        let hash = tuple.hash(self.keys.demux);
+        let inbound = Inbound { meta, header, header_len, tuple, hash, packet };
+        match self.find(&tuple, hash) {
+            Some(Target::Socket(index)) => self.to_socket(cx, index, inbound),
+            Some(Target::Opening(place)) => self.to_opening(cx, place, inbound),
+            Some(Target::TimeWait(place)) => self.to_time_wait(cx, place, inbound),
+            None => self.to_listener(cx, inbound, None),
+        }
+        self.feed_starved(cx);
+    }
+
+    fn to_socket<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        index: u32,
+        inbound: Inbound<B>,
+    ) {
+        let Some(socket) = self.sockets.at_mut(index) else { return };
+        let least = socket.options.min_hop_limit;
+        match &mut socket.kind {
+            Kind::Connected(connection) => {
+                if inbound.meta.hop_limit < least {
+                    return;
+                }
+                let arrival = Arrival::new(&inbound.header, inbound.packet, inbound.header_len);
+                connection.on_segment(&mut env!(self, cx, &socket.options), arrival);
+            }
+            Kind::Opening(_) => self.to_own_opening(cx, index, inbound),
+            _ => {}
+        }
+        self.settle(cx, index);
+    }
+
+    /// A segment for a connection that we are opening.
+    fn to_own_opening<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        index: u32,
+        inbound: Inbound<B>,
+    ) {
+        let Some(socket) = self.sockets.at_mut(index) else { return };
+        let Kind::Opening(opening) = &mut socket.kind else { return };
+        let header = &inbound.header;
+        let verdict = if opening.state == State::SynSent {
+            opening.on_segment_in_syn_sent(header, &socket.options, cx.now)
+        } else {
+            opening.on_segment_in_syn_received(header, inbound.payload_len(), cx.now)
+        };
+        match verdict {
+            Verdict::Stay => {}
+            Verdict::Resend => opening.transmit = true,
+            Verdict::Refuse(seq) => self.refuse(cx, &inbound, seq),
+            Verdict::Failed(error) => {
+                cx.counters.attempt_failures += 1;
+                cx.counters.resets_in += 1;
+                self.fail_opening(index, error);
+            }
+            Verdict::Established => {
+                let from = opening.established(cx.now);
+                let options = &socket.options;
+                let mut connection =
+                    Connection::new(&from, options, &self.config, options.congestion, cx.now);
+                connection.begin(header, &mut env!(self, cx, options));
+                connection.edges |= Readiness::WRITABLE;
+                socket.kind = Kind::Connected(connection);
+                if inbound.payload_len() > 0 || header.flags.contains(Flags::FIN) {
+                    self.deliver(cx, index, inbound);
+                }
+            }
+        }
+    }
+
+    fn deliver<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        index: u32,
+        mut inbound: Inbound<B>,
+    ) {
+        let Some(socket) = self.sockets.at_mut(index) else { return };
+        if let Kind::Connected(connection) = &mut socket.kind {
+            // Its SYN has been taken; what follows is as if in a segment of its own.
+            if inbound.header.flags.contains(Flags::SYN) {
+                inbound.header.flags -= Flags::SYN;
+                inbound.header.seq += 1;
+            }
+            let arrival = Arrival::new(&inbound.header, inbound.packet, inbound.header_len);
+            connection.on_segment(&mut env!(self, cx, &socket.options), arrival);
+        }
+    }
+
+    /// A segment for an embryonic connection of a listener.
+    fn to_opening<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        place: u32,
+        inbound: Inbound<B>,
+    ) {
+        let Some(opening) = self.openings.at_mut(place) else { return };
+        let header = &inbound.header;
+        let again = header.flags & (Flags::SYN | Flags::ACK | Flags::RST) == Flags::SYN
+            && header.seq == opening.irs;
+        let verdict = if again {
+            Verdict::Resend
+        } else {
+            opening.on_segment_in_syn_received(header, inbound.payload_len(), cx.now)
+        };
+        match verdict {
+            Verdict::Stay => {}
+            Verdict::Resend => {
+                opening.transmit = true;
+                self.ready_openings.push_back(place);
+            }
+            Verdict::Refuse(seq) => self.refuse(cx, &inbound, seq),
+            Verdict::Failed(_) => {
+                cx.counters.attempt_failures += 1;
+                cx.counters.resets_in += 1;
+                self.end_opening(place);
+            }
+            Verdict::Established => self.complete(cx, place, inbound),
+        }
+    }
+
+    /// The final ACK: the connection goes to the listener's accept queue.
+    fn complete<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        place: u32,
+        inbound: Inbound<B>,
+    ) {
+        let payload = inbound.payload_len();
+        let Some(opening) = self.openings.at_mut(place) else { return };
+        let Some(id) = opening.listener else { return };
+        let Some(parent) = self.sockets.get_mut(id.0) else {
+            return self.end_opening(place);
+        };
+        if opening.is_deferred(payload, &parent.options, cx.now) {
+            return;
+        }
+        let Kind::Listening(listener) = &parent.kind else { return };
+        if listener.is_full() {
+            // The peer thinks it is connected; what it sends, or our SYN-ACK, brings it back.
+            opening.acknowledged = true;
+            cx.counters.accept_queue_full += 1;
+            return;
+        }
+        let from = opening.established(cx.now);
+        let mut child = Socket::new(parent.family, parent.options);
+        child.local = from.tuple.local;
+        child.port = from.tuple.local_port;
+        child.binding = Binding::Inherited;
+        child.owner = 0;
+        child.waiting_at = Some(id);
+        child.registered = true;
+        let congestion = parent.options.congestion;
+        let mut connection =
+            Connection::new(&from, &parent.options, &self.config, congestion, cx.now);
+        connection.begin(&inbound.header, &mut env!(self, cx, &parent.options));
+        connection.pending -= super::connection::Pending::ACK;
+        child.kind = Kind::Connected(connection);
+        let Ok(handle) = self.sockets.insert(child) else {
+            cx.counters.sockets_exhausted += 1;
+            return;
+        };
+        let index = handle.index();
+        self.end_opening(place);
+        cx.counters.passive_opens += 1;
+        self.demux.insert(from.hash, Target::Socket(index));
+        self.ports.bound.push_front(u32::from(from.tuple.local_port), index);
+        self.enqueue_for_accept(id, index);
+        self.deliver(cx, index, inbound);
+        self.settle(cx, index);
+        self.settle(cx, id.0.index());
+    }
+
+    fn enqueue_for_accept(&mut self, id: TcpId, index: u32) {
+        let Some(parent) = self.sockets.get_mut(id.0) else { return };
+        parent.edges |= Readiness::READABLE;
+        let Kind::Listening(listener) = &mut parent.kind else { return };
+        listener.waiting += 1;
+        let last = core::mem::replace(&mut listener.last, index + 1);
+        if last == 0 {
+            listener.first = index + 1;
+        } else if let Some(last) = self.sockets.at_mut(last - 1) {
+            last.next_waiting = index + 1;
+        }
+    }
+
+    fn to_time_wait<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        place: u32,
+        inbound: Inbound<B>,
+    ) {
+        let Some(entry) = self.time_waits.entries.at_mut(place) else { return };
+        let len = inbound.payload_len() + inbound.header.control_len();
+        match entry.on_segment(&inbound.header, len, cx.now) {
+            time_wait::Verdict::Drop => {}
+            time_wait::Verdict::Acknowledge(reply) => {
+                self.time_waits.restart(place, cx.now + self.config.time_wait);
+                self.replies.push(reply, cx.counters);
+            }
+            time_wait::Verdict::Reuse(iss) => {
+                if self.find_listener(&inbound.tuple, inbound.hash).is_none() {
+                    return;
+                }
+                cx.counters.time_wait_reused += 1;
+                self.end_time_wait(place);
+                self.to_listener(cx, inbound, Some(iss));
+            }
+        }
+    }
+
+    /// A segment that belongs to no connection (RFC 9293 §3.10.7.1, §3.10.7.2).
+    fn to_listener<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        inbound: Inbound<B>,
+        iss: Option<SeqNumber>,
+    ) {
+        let flags = inbound.header.flags;
+        if flags.contains(Flags::RST) {
+            return;
+        }
+        let Some(index) = self.find_listener(&inbound.tuple, inbound.hash) else {
+            cx.counters.no_socket += 1;
+            return self.refuse_stray(cx, &inbound);
+        };
+        if flags.contains(Flags::ACK) {
+            return self.refuse(cx, &inbound, inbound.header.ack);
+        }
+        //= RFC 9293 §3.10.7.2: a SYN with FIN is no SYN (Linux drops it).
+        if flags & (Flags::SYN | Flags::FIN) != Flags::SYN {
+            return;
+        }
+        self.begin_passive(cx, index, &inbound, iss);
+    }
+
+    fn begin_passive<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        index: u32,
+        inbound: &Inbound<B>,
+        iss: Option<SeqNumber>,
+    ) {
+        let (sequence, timestamp_offset) = self.secrets(&inbound.tuple, cx.now);
+        let Some(handle) = self.sockets.handle_at(index) else { return };
+        let Some(socket) = self.sockets.at_mut(index) else { return };
+        let Kind::Listening(listener) = &mut socket.kind else { return };
+        if inbound.meta.hop_limit < socket.options.min_hop_limit {
+            return;
+        }
+        if listener.is_full() {
+            cx.counters.accept_queue_full += 1;
+            return;
+        }
+        if listener.openings >= self.config.max_syn_backlog {
+            cx.counters.syn_queue_full += 1;
+            return;
+        }
+        let start = Start {
+            tuple: inbound.tuple,
+            hash: inbound.hash,
+            iss: iss.unwrap_or(sequence),
+            timestamp_offset,
+            path_mtu: self.mtu,
+            options: &socket.options,
+            config: &self.config,
+            now: cx.now,
+        };
+        let opening = Opening::passive(&start, &inbound.header, TcpId(handle));
+        let deadline = opening.deadline;
+        let Ok(place) = self.openings.insert(opening) else {
+            cx.counters.syn_queue_full += 1;
+            return;
+        };
+        listener.openings += 1;
+        let place = place.index();
+        self.demux.insert(inbound.hash, Target::Opening(place));
+        let key = self.opening_key(place);
+        self.wheel.arm(key, deadline);
+        self.ready_openings.push_back(place);
+    }
+
+    /// RFC 9293 §3.10.7.1: the reset that a segment for nobody gets.
+    fn refuse_stray<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        inbound: &Inbound<B>,
+    ) {
+        let header = &inbound.header;
+        if header.flags.contains(Flags::ACK) {
+            return self.refuse(cx, inbound, header.ack);
+        }
+        let reply = Reply {
+            seq: SeqNumber(0),
+            ack: header.seq + inbound.payload_len() + header.control_len(),
+            flags: Flags::RST | Flags::ACK,
+            ..reset_of(inbound)
+        };
+        self.replies.push(reply, cx.counters);
+    }
+
+    /// A reset with sequence number `seq`.
+    fn refuse<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        inbound: &Inbound<B>,
+        seq: SeqNumber,
+    ) {
+        let reply = Reply { seq, ..reset_of(inbound) };
+        self.replies.push(reply, cx.counters);
+    }
+
+    /// ICMP says that our segment with `seq` did not arrive: `hard` errors end an opening at
+    /// once (RFC 1122 §4.2.3.9), soft ones are reported if the connection times out.
+    pub fn on_unreachable<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        local: SocketAddr,
+        remote: SocketAddr,
+        seq: SeqNumber,
+        error: Error,
+        hard: bool,
+    ) {
+        let tuple = Tuple::new(local, remote);
+        cx.counters.icmp_errors += 1;
+        match self.find(&tuple, tuple.hash(self.keys.demux)) {
+            Some(Target::Socket(index)) => {
+                let Some(socket) = self.sockets.at_mut(index) else { return };
+                match &mut socket.kind {
+                    Kind::Opening(opening) if opening.iss == seq => {
+                        //= RFC 1122 §4.2.3.9: while opening, hard errors are final; so Linux.
+                        if hard {
+                            cx.counters.attempt_failures += 1;
+                            self.fail_opening(index, error);
+                        } else {
+                            opening.soft_error = Some(error);
+                        }
+                    }
+                    //= RFC 5927 §4: only about what is in flight.
+                    Kind::Connected(c) if seq.between(c.send.una, c.send.nxt) => {
+                        c.soft_error = Some(error);
+                    }
+                    _ => cx.counters.icmp_out_of_window += 1,
+                }
+                self.settle(cx, index);
+            }
+            Some(Target::Opening(place)) => {
+                if hard && self.openings.at(place).is_some_and(|o| o.iss == seq) {
+                    self.end_opening(place);
+                }
+            }
+            _ => cx.counters.icmp_out_of_window += 1,
+        }
+    }
+}
+
+fn reset_of<B: Buffer>(inbound: &Inbound<B>) -> Reply {
+    Reply {
+        tuple: inbound.tuple,
+        seq: SeqNumber(0),
+        ack: SeqNumber(0),
+        flags: Flags::RST,
+        window: 0,
+        timestamps: None,
+        traffic_class: 0,
+        hop_limit: 64,
+    }
+}

@@ -1,0 +1,659 @@
+//! Segment arrival on a synchronized connection: the eight steps of RFC 9293 §3.10.7.4, eight
+//! functions in order (the third, security, has nothing to do). SYN-SENT and SYN-RECEIVED are in
+//! `opening/`.
+
+use super::connection::{Connection, Env, Pending};
+use super::queue::NONE;
+use super::receive::Urgent;
+use super::receive::assembler::{Assembled, Joined};
+use super::recovery::Phase;
+use super::segment::{Flags, Header, SackBlock};
+use super::send::Delivery;
+use super::seq::SeqNumber;
+use super::state::State;
+use super::timers::Alarm;
+use crate::error::Error;
+use crate::packet::{Allocator, Buffer};
+use crate::readiness::Readiness;
+use crate::time::Instant;
+
+/// When the pool has no more than this left, received data is joined or dropped, not hoarded.
+const SCARCE: usize = 128;
+
+/// Whether the next step sees the segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Step {
+    Continue,
+    Drop,
+}
+
+/// A segment on its way through the steps.
+pub(crate) struct Arrival<'h, B> {
+    pub header: &'h Header,
+    /// The whole packet; its payload starts at `offset`.
+    pub packet: Option<B>,
+    pub offset: u32,
+    /// Where the payload starts in sequence space.
+    pub seq: SeqNumber,
+    /// Octets of payload.
+    pub len: u32,
+    pub fin: bool,
+}
+
+impl<'h, B: Buffer> Arrival<'h, B> {
+    pub fn new(header: &'h Header, packet: B, header_len: usize) -> Self {
+        let len = packet.data().len().saturating_sub(header_len) as u32;
+        let syn = u32::from(header.flags.contains(Flags::SYN));
+        Arrival {
+            header,
+            packet: Some(packet),
+            offset: header_len as u32,
+            seq: header.seq + syn,
+            len,
+            fin: header.flags.contains(Flags::FIN),
+        }
+    }
+
+    fn end(&self) -> SeqNumber {
+        self.seq + self.len + u32::from(self.fin)
+    }
+}
+
+impl Connection {
+    /// A segment for this connection.
+    pub fn on_segment<A: Allocator>(
+        &mut self,
+        env: &mut Env<'_, '_, A>,
+        mut arrival: Arrival<'_, A::Buffer>,
+    ) {
+        self.stats.segments_in = self.stats.segments_in.wrapping_add(1);
+        if self.state == State::Closed {
+            return;
+        }
+        if self.is_predicted(&arrival) {
+            return self.on_predicted(env, &mut arrival);
+        }
+        let steps = [
+            Self::step_1_sequence::<A>,
+            Self::step_2_reset::<A>,
+            Self::step_4_syn::<A>,
+            Self::step_5_ack::<A>,
+            Self::step_6_urgent::<A>,
+            Self::step_7_text::<A>,
+            Self::step_8_fin::<A>,
+        ];
+        for step in steps {
+            if step(self, env, &mut arrival) == Step::Drop {
+                return;
+            }
+        }
+    }
+
+    /// Header prediction: the next segment in order with nothing special about it.
+    fn is_predicted<B>(&self, arrival: &Arrival<'_, B>) -> bool {
+        let header = arrival.header;
+        let plain = header.flags & !Flags::PSH == Flags::ACK;
+        plain
+            && self.state == State::Established
+            && header.seq == self.receive.nxt
+            && header.ack.between(self.send.una, self.send.nxt)
+            && arrival.len <= self.receive.window()
+            && self.receive.ooo.is_empty()
+            && self.receive.fin_at.is_none()
+            && self.receive.urgent == Urgent::None
+            && match (self.negotiated.timestamps, header.timestamps) {
+                (true, Some(ts)) => ts.value.wrapping_sub(self.timestamps.recent) as i32 >= 0,
+                (false, _) => true,
+                (true, None) => false,
+            }
+    }
+
+    fn on_predicted<A: Allocator>(
+        &mut self,
+        env: &mut Env<'_, '_, A>,
+        arrival: &mut Arrival<'_, A::Buffer>,
+    ) {
+        self.store_timestamp(env.cx.now, arrival);
+        if arrival.len == 0 {
+            env.cx.counters.predicted_acks += 1;
+        } else {
+            env.cx.counters.predicted_data += 1;
+        }
+        if self.step_5_ack(env, arrival) == Step::Continue && arrival.len > 0 {
+            let _ = self.step_7_text(env, arrival);
+        }
+    }
+
+    fn store_timestamp<B>(&mut self, now: Instant, arrival: &Arrival<'_, B>) {
+        //= RFC 7323 §4.3: only a segment that spans what we acknowledged last.
+        if let Some(ts) = arrival.header.timestamps
+            && self.negotiated.timestamps
+            && arrival.header.seq.at_or_before(self.receive.acknowledged)
+            && ts.value.wrapping_sub(self.timestamps.recent) as i32 >= 0
+        {
+            self.timestamps.store(ts.value, now);
+        }
+    }
+
+    /// First: is it in the window, and not an old duplicate?
+    fn step_1_sequence<A: Allocator>(
+        &mut self,
+        env: &mut Env<'_, '_, A>,
+        arrival: &mut Arrival<'_, A::Buffer>,
+    ) -> Step {
+        let header = arrival.header;
+        let reset = header.flags.contains(Flags::RST);
+        //= RFC 7323 §5.3 R1
+        if self.negotiated.timestamps
+            && !reset
+            && let Some(ts) = header.timestamps
+            && self.timestamps.is_old(ts.value, env.cx.now)
+        {
+            env.cx.counters.paws_rejected += 1;
+            self.report_duplicate(arrival);
+            self.answer_stray(env, arrival.len > 0);
+            return Step::Drop;
+        }
+        let (seq, end) = (header.seq, arrival.end());
+        let window_end = self.receive.nxt + self.receive.window();
+        if end.before(self.receive.acknowledged) || seq.after(window_end) {
+            env.cx.counters.out_of_window += 1;
+            if reset {
+                return Step::Drop;
+            }
+            if header.flags.contains(Flags::SYN) {
+                self.challenge(env);
+                return Step::Drop;
+            }
+            self.report_duplicate(arrival);
+            self.answer_stray(env, arrival.len > 0);
+            return Step::Drop;
+        }
+        self.store_timestamp(env.cx.now, arrival);
+        Step::Continue
+    }
+
+    /// The peer sends what we have: our acknowledgment got lost, so let the next ones be quick.
+    fn report_duplicate<B>(&mut self, arrival: &Arrival<'_, B>) {
+        if arrival.len > 0 && arrival.seq.before(self.receive.nxt) {
+            self.receive.ack.enter_quick(self.receive.window());
+            if self.negotiated.sack {
+                let end = (arrival.seq + arrival.len).min(self.receive.nxt);
+                self.receive.duplicate = Some(SackBlock { start: arrival.seq, end });
+            }
+        }
+    }
+
+    /// Second: RST.
+    fn step_2_reset<A: Allocator>(
+        &mut self,
+        env: &mut Env<'_, '_, A>,
+        arrival: &mut Arrival<'_, A::Buffer>,
+    ) -> Step {
+        if !arrival.header.flags.contains(Flags::RST) {
+            return Step::Continue;
+        }
+        //= RFC 5961 §3.2: only the exact number resets.
+        if arrival.header.seq != self.receive.nxt {
+            self.challenge(env);
+            return Step::Drop;
+        }
+        env.cx.counters.resets_in += 1;
+        self.on_reset(env);
+        Step::Drop
+    }
+
+    /// The peer has reset the connection.
+    pub fn on_reset<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) {
+        env.cx.counters.established_resets += 1;
+        let error = match self.state {
+            State::CloseWait => Error::BrokenPipe,
+            _ => Error::ConnectionReset,
+        };
+        self.send.clear(env.pool);
+        self.finish(Some(error));
+    }
+
+    /// Fourth: a SYN has no business here.
+    fn step_4_syn<A: Allocator>(
+        &mut self,
+        env: &mut Env<'_, '_, A>,
+        arrival: &mut Arrival<'_, A::Buffer>,
+    ) -> Step {
+        //= RFC 5961 §4.2
+        if arrival.header.flags.contains(Flags::SYN) {
+            self.challenge(env);
+            return Step::Drop;
+        }
+        Step::Continue
+    }
+
+    /// Fifth: the acknowledgment.
+    fn step_5_ack<A: Allocator>(
+        &mut self,
+        env: &mut Env<'_, '_, A>,
+        arrival: &mut Arrival<'_, A::Buffer>,
+    ) -> Step {
+        let header = arrival.header;
+        if !header.flags.contains(Flags::ACK) {
+            return Step::Drop;
+        }
+        if header.ack.after(self.send.nxt) {
+            //= RFC 5961 §5.2
+            env.cx.counters.bad_ack += 1;
+            self.challenge(env);
+            return Step::Drop;
+        }
+        if header.ack.before(self.send.una) {
+            let oldest = self.send.una - self.send.max_window;
+            if header.ack.before(oldest) {
+                env.cx.counters.bad_ack += 1;
+                self.challenge(env);
+                return Step::Drop;
+            }
+        } else {
+            self.on_ack(env, arrival);
+        }
+        self.after_ack(env)
+    }
+
+    /// The states that our FIN's acknowledgment changes.
+    fn after_ack<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) -> Step {
+        if !self.send.fin_acknowledged() {
+            return Step::Continue;
+        }
+        match self.state {
+            State::FinWait1 => {
+                self.state = State::FinWait2;
+                self.edges |= Readiness::WRITABLE;
+                if self.orphaned {
+                    self.enter_orphaned_fin_wait_2(env);
+                }
+            }
+            State::Closing => {
+                self.state = State::TimeWait;
+                return Step::Drop;
+            }
+            State::LastAck => {
+                self.finish(None);
+                return Step::Drop;
+            }
+            _ => {}
+        }
+        Step::Continue
+    }
+
+    /// Nobody will read what the peer still sends: it gets only so long to finish.
+    pub fn enter_orphaned_fin_wait_2<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) {
+        match env.options.linger2 {
+            None => {
+                self.send_reset(env);
+                self.finish(None);
+            }
+            Some(limit) => {
+                self.timers.keepalive_at = env.cx.now + limit;
+            }
+        }
+    }
+
+    /// An acknowledgment between SND.UNA and SND.NXT.
+    fn on_ack<A: Allocator>(
+        &mut self,
+        env: &mut Env<'_, '_, A>,
+        arrival: &Arrival<'_, A::Buffer>,
+    ) {
+        let (header, now) = (arrival.header, env.cx.now);
+        let prior_una = self.send.una;
+        let mut delivery = Delivery::default();
+        let min_rtt = self.rtt.min_us;
+        self.heard = now;
+        self.probes = 0;
+        if self.negotiated.sack && !header.sack.is_empty() {
+            self.send.mark_sacked(
+                env.pool,
+                &header.sack,
+                header.ack,
+                &mut self.recovery.rack,
+                now,
+                min_rtt,
+                &mut delivery,
+            );
+        }
+        let window_changed = self.update_window(header);
+        self.send.remove_acked(
+            env.pool,
+            header.ack,
+            &mut self.recovery.rack,
+            now,
+            min_rtt,
+            &mut delivery,
+        );
+        self.stats.octets_acked += u64::from(header.ack.since(prior_una));
+        let bare = arrival.len == 0 && !arrival.fin;
+        let duplicate =
+            bare && !delivery.advanced && !window_changed && self.send.packets_out > 0;
+        self.sample_rtt(header, &delivery, env);
+        if self.send.packets_out > 0 || delivery.acked > 0 || delivery.sacked > 0 {
+            self.recover(env, header, &mut delivery, duplicate);
+        }
+        self.after_delivery(env, &delivery, window_changed);
+    }
+
+    fn after_delivery<A: Allocator>(
+        &mut self,
+        env: &mut Env<'_, '_, A>,
+        delivery: &Delivery,
+        window_changed: bool,
+    ) {
+        if delivery.advanced {
+            self.rtt.backoff = 0;
+            self.send.more = false;
+            self.tune_send_buffer(env.options, env.config);
+        }
+        if self.send.packets_out == 0 {
+            let probing = self.timers.alarm == Alarm::WindowProbe;
+            if self.send.unsent == NONE {
+                self.timers.stop_alarm();
+            } else if window_changed || !probing || delivery.advanced {
+                if window_changed && self.send.window > 0 {
+                    self.rtt.backoff = 0;
+                }
+                self.arm_window_probe(env);
+            }
+        } else if (delivery.advanced && self.timers.alarm != Alarm::Reordering)
+            || (delivery.sacked > 0 && self.timers.alarm == Alarm::TailProbe)
+        {
+            self.rearm(env);
+        }
+    }
+
+    /// RFC 9293 §3.10.7.4, fifth step: SND.WND. Returns whether it changed.
+    fn update_window(&mut self, header: &Header) -> bool {
+        let window = u32::from(header.window) << self.negotiated.send_shift;
+        let newer = header.ack.after(self.send.una)
+            || header.seq.after(self.send.wl1)
+            || (header.seq == self.send.wl1 && (window > self.send.window || window == 0));
+        if !newer {
+            return false;
+        }
+        self.send.wl1 = header.seq;
+        let changed = window != self.send.window;
+        self.send.window = window;
+        self.send.max_window = self.send.max_window.max(window);
+        changed
+    }
+
+    fn sample_rtt<A: Allocator>(
+        &mut self,
+        header: &Header,
+        delivery: &Delivery,
+        env: &Env<'_, '_, A>,
+    ) {
+        let now = env.cx.now;
+        if let Some(rtt) = delivery.rtt(now) {
+            self.rtt.sample(rtt, now, env.config);
+        } else if delivery.advanced
+            && delivery.acked > 0
+            && let (true, Some(ts)) = (self.negotiated.timestamps, header.timestamps)
+            && ts.echo != 0
+        {
+            //= RFC 7323 §4.1: with timestamps even a retransmission tells.
+            let ms = self.timestamps.value(now).wrapping_sub(ts.echo);
+            if ms < 600_000 {
+                let rtt = core::time::Duration::from_millis(u64::from(ms.max(1)));
+                self.rtt.sample(rtt, now, env.config);
+            }
+        }
+    }
+
+    /// Sixth: URG.
+    fn step_6_urgent<A: Allocator>(
+        &mut self,
+        env: &mut Env<'_, '_, A>,
+        arrival: &mut Arrival<'_, A::Buffer>,
+    ) -> Step {
+        let header = arrival.header;
+        if header.flags.contains(Flags::URG) && header.urgent > 0 && self.state.can_receive() {
+            //= RFC 6093 §3: the pointer names the octet behind; we take the one before, as Linux.
+            self.announce_urgent(header.seq + u32::from(header.urgent) - 1, env);
+        }
+        if self.receive.urgent == Urgent::Announced {
+            let at = self.receive.urgent_seq;
+            let packet = arrival.packet.as_ref();
+            if at.at_or_after(arrival.seq) && at.before(arrival.seq + arrival.len) {
+                let position = (arrival.offset + at.since(arrival.seq)) as usize;
+                if let Some(octet) = packet.and_then(|p| p.data().get(position)) {
+                    self.receive.urgent = Urgent::Valid(*octet);
+                    self.edges |= Readiness::PRIORITY;
+                }
+            }
+        }
+        Step::Continue
+    }
+
+    fn announce_urgent<A: Allocator>(&mut self, at: SeqNumber, env: &mut Env<'_, '_, A>) {
+        let receive = &mut self.receive;
+        if at.before(receive.copied) || at.before(receive.nxt) {
+            return;
+        }
+        if receive.urgent != Urgent::None && at.at_or_before(receive.urgent_seq) {
+            return;
+        }
+        // A second urgent octet before the first was read: the first becomes ordinary data that
+        // nobody asked for, and is passed over.
+        if receive.urgent != Urgent::None
+            && receive.urgent_seq == receive.copied
+            && !env.options.oob_inline
+            && receive.copied != receive.nxt
+        {
+            let mut nothing = [];
+            let mut into = super::receive::reader::Scatter::new(&mut nothing, true);
+            let _ = receive.read(env.pool, &mut into, false, None);
+        }
+        receive.urgent = Urgent::Announced;
+        receive.urgent_seq = at;
+    }
+
+    /// Seventh: the payload.
+    fn step_7_text<A: Allocator>(
+        &mut self,
+        env: &mut Env<'_, '_, A>,
+        arrival: &mut Arrival<'_, A::Buffer>,
+    ) -> Step {
+        if !self.state.can_receive() {
+            return self.after_the_end(env, arrival);
+        }
+        let unread = (arrival.seq + arrival.len).after(self.receive.nxt);
+        if arrival.len > 0 && unread && self.is_deaf() {
+            //= RFC 1122 §4.2.2.13: data that nobody will read is answered by a reset.
+            env.cx.counters.data_after_close += 1;
+            env.cx.counters.aborted_on_close += 1;
+            self.send.clear(env.pool);
+            self.send_reset(env);
+            self.finish(None);
+            return Step::Drop;
+        }
+        if arrival.len == 0 {
+            return Step::Continue;
+        }
+        self.trim_to_window(arrival);
+        if let Some(packet) = arrival.packet.take()
+            && arrival.len > 0
+        {
+            self.take_payload(env, packet, arrival);
+        } else {
+            self.receive.ack.enter_quick(self.receive.window());
+            self.pending |= Pending::ACK; // A probe of our closed window.
+        }
+        Step::Continue
+    }
+
+    /// Nobody will read any more: closed, or both directions shut.
+    fn is_deaf(&self) -> bool {
+        self.orphaned || (self.shut_read && self.shut_write)
+    }
+
+    fn after_the_end<A: Allocator>(
+        &mut self,
+        env: &mut Env<'_, '_, A>,
+        arrival: &Arrival<'_, A::Buffer>,
+    ) -> Step {
+        // The peer's FIN is in: anything else is a duplicate, and its sender wants an answer.
+        if arrival.end().since(arrival.header.seq) > 0 {
+            self.report_duplicate(arrival);
+            self.answer_stray(env, true);
+        }
+        Step::Drop
+    }
+
+    fn trim_to_window<B>(&mut self, arrival: &mut Arrival<'_, B>) {
+        let edge = self.receive.nxt + self.receive.window();
+        let end = arrival.seq + arrival.len;
+        if end.after(edge) {
+            let over = end.since(edge).min(arrival.len);
+            arrival.len -= over;
+            arrival.fin = false;
+        }
+    }
+
+    fn take_payload<A: Allocator>(
+        &mut self,
+        env: &mut Env<'_, '_, A>,
+        packet: A::Buffer,
+        arrival: &Arrival<'_, A::Buffer>,
+    ) {
+        let now = env.cx.now;
+        let before = self.receive.nxt;
+        let scarce = env.cx.allocator.available() <= SCARCE;
+        let mut joined = Joined::default();
+        self.stats.data_segments_in = self.stats.data_segments_in.wrapping_add(1);
+        let result = self.receive.assemble(
+            env.pool,
+            packet,
+            arrival.seq,
+            arrival.offset,
+            arrival.len,
+            scarce,
+            &mut joined,
+        );
+        env.cx.counters.coalesced += u64::from(joined.coalesced);
+        match result {
+            Assembled::InOrder => {
+                self.on_data_in_order(env, before, arrival, now);
+            }
+            Assembled::OutOfOrder => {
+                env.cx.counters.out_of_order += 1;
+                self.stats.out_of_order = self.stats.out_of_order.wrapping_add(1);
+                self.receive.ack.owed = true;
+                //= RFC 5681 §4.2: out of order is acknowledged at once.
+                self.pending |= Pending::ACK;
+            }
+            Assembled::Duplicate => {
+                env.cx.counters.duplicate_data += 1;
+                self.receive.ack.enter_quick(self.receive.window());
+                self.pending |= Pending::ACK;
+            }
+            Assembled::NoRoom => {
+                env.cx.counters.receive_buffer_full += 1;
+                self.pending |= Pending::ACK;
+            }
+            Assembled::NoMemory => {
+                env.cx.counters.receive_no_memory += 1;
+                self.pending |= Pending::ACK;
+            }
+        }
+    }
+
+    fn on_data_in_order<A: Allocator>(
+        &mut self,
+        env: &mut Env<'_, '_, A>,
+        before: SeqNumber,
+        arrival: &Arrival<'_, A::Buffer>,
+        now: Instant,
+    ) {
+        let window = self.receive.window();
+        let rto = self.rtt.base_rto();
+        self.stats.octets_received += u64::from(self.receive.nxt.since(before));
+        self.receive.ack.on_data(arrival.len, window, rto, now, env.config);
+        let mss = self.receive_mss();
+        self.receive.grow_window(arrival.len, mss);
+        match arrival.header.timestamps {
+            Some(ts) if self.negotiated.timestamps => {
+                if ts.echo != 0 && arrival.len >= self.receive.ack.peer_mss {
+                    self.receive.on_echo(self.timestamps.value(now).wrapping_sub(ts.echo));
+                }
+            }
+            _ => self.receive.on_window_passed(now),
+        }
+        if self.state.can_receive() && !self.shut_read {
+            self.edges |= Readiness::READABLE;
+        }
+        self.decide_ack(env, !self.receive.ooo.is_empty());
+    }
+
+    /// Now, or after a while? (RFC 1122 §4.2.3.2, RFC 5681 §4.2)
+    fn decide_ack<A: Allocator>(&mut self, env: &Env<'_, '_, A>, gap: bool) {
+        let receive = &self.receive;
+        let owed = receive.nxt.since(receive.acknowledged);
+        let mss = self.receive_mss();
+        let second = owed > receive.ack.peer_mss
+            && receive.wanted_window(mss) >= receive.window();
+        if gap || second || receive.ack.is_quick() || receive.duplicate.is_some() {
+            self.pending |= Pending::ACK;
+        } else if self.timers.ack_at == Instant::FAR_FUTURE {
+            let srtt = self.rtt.srtt_us();
+            self.timers.ack_at = env.cx.now + receive.ack.delay(srtt, env.config);
+        }
+    }
+
+    /// Eighth: FIN.
+    fn step_8_fin<A: Allocator>(
+        &mut self,
+        env: &mut Env<'_, '_, A>,
+        arrival: &mut Arrival<'_, A::Buffer>,
+    ) -> Step {
+        if !self.state.can_receive() {
+            return Step::Continue;
+        }
+        if arrival.fin {
+            let at = arrival.seq + arrival.len;
+            let known = self.receive.fin_at.is_some();
+            if at.at_or_after(self.receive.nxt) && !known {
+                self.receive.fin_at = Some(at);
+            }
+        }
+        if self.receive.fin_at == Some(self.receive.nxt) {
+            self.on_fin(env);
+        } else if arrival.fin {
+            self.pending |= Pending::ACK;
+        }
+        Step::Continue
+    }
+
+    fn on_fin<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) {
+        self.receive.nxt += 1;
+        self.receive.fin = true;
+        self.receive.clear_ooo(env.pool);
+        self.pending |= Pending::ACK;
+        self.edges |= Readiness::READABLE | Readiness::READ_HANGUP;
+        match self.state {
+            State::Established => self.state = State::CloseWait,
+            State::FinWait1 => {
+                // Its acknowledgment of our FIN, if any, was handled in the fifth step.
+                self.state = State::Closing;
+                self.edges |= Readiness::HANGUP;
+            }
+            State::FinWait2 => {
+                self.state = State::TimeWait;
+                self.edges |= Readiness::HANGUP;
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether recovery is under way: for `TCP_INFO`, and for what depends on it.
+    pub fn is_recovering(&self) -> bool {
+        self.recovery.phase >= Phase::Recovery
+    }
+}

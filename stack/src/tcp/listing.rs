@@ -1,0 +1,184 @@
+//! What can be learnt about sockets: `TCP_INFO`, the lines of `ss`, the tables' occupancy.
+
+use super::connection::Connection;
+use super::info::{OPTION_SACK, OPTION_TIMESTAMPS, OPTION_WSCALE, Occupancy, SocketSummary, TcpInfo};
+use super::socket::{Kind, Socket};
+use super::state::State;
+use super::{Tcp, TcpId};
+use crate::error::Error;
+use crate::options::Options;
+use crate::packet::Buffer;
+use crate::time::{Duration, Instant};
+
+fn micros(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
+}
+
+fn millis_since(now: Instant, then: Instant) -> u32 {
+    u32::try_from((now - then).as_millis()).unwrap_or(u32::MAX)
+}
+
+impl<B: Buffer> Tcp<B> {
+    /// `TCP_INFO`.
+    ///
+    /// # Errors
+    /// `BadDescriptor`.
+    pub fn info(&self, id: TcpId, now: Instant) -> Result<TcpInfo, Error> {
+        let socket = self.sockets.get(id.0).ok_or(Error::BadDescriptor)?;
+        let mut info = TcpInfo { state: socket.state() as u8, ..TcpInfo::default() };
+        match &socket.kind {
+            Kind::Idle => {}
+            Kind::Listening(listener) => {
+                //= tcp(7): for a listener these two are the accept queue and its limit.
+                info.unacked = listener.waiting;
+                info.sacked = listener.backlog;
+            }
+            Kind::Opening(opening) => {
+                info.retransmits = opening.retransmits;
+                info.rto = micros(opening.deadline - opening.sent_at);
+                info.snd_cwnd = super::congestion::INITIAL_WINDOW;
+                info.pmtu = u32::from(opening.negotiated.path_mtu);
+                info.advmss = u32::from(opening.negotiated.advertised_mss);
+            }
+            Kind::Connected(c) => self.connection_info(c, &socket.options, now, &mut info),
+        }
+        Ok(info)
+    }
+
+    fn connection_info(&self, c: &Connection, options: &Options, now: Instant, info: &mut TcpInfo) {
+        let negotiated = &c.negotiated;
+        let option = |on: bool, bit: u8| if on { bit } else { 0 };
+        info.ca_state = c.recovery.phase as u8;
+        info.retransmits = c.recovery.timeouts;
+        info.probes = c.probes;
+        info.backoff = c.rtt.backoff;
+        info.options = option(negotiated.timestamps, OPTION_TIMESTAMPS)
+            | option(negotiated.sack, OPTION_SACK)
+            | option(negotiated.scaling, OPTION_WSCALE);
+        info.snd_wscale = negotiated.send_shift;
+        info.rcv_wscale = negotiated.receive_shift;
+        info.rto = micros(c.rtt.rto(&self.config));
+        info.ato = c.receive.ack.delay_us;
+        info.snd_mss = c.send.mss;
+        info.rcv_mss = c.receive.ack.peer_mss;
+        info.unacked = c.send.packets_out;
+        info.sacked = c.send.sacked_out;
+        info.lost = c.send.lost_out;
+        info.retrans = c.send.retrans_out;
+        info.last_data_sent_ms = millis_since(now, c.send.last_sent);
+        info.last_data_recv_ms = millis_since(now, c.receive.ack.last_data);
+        info.last_ack_recv_ms = millis_since(now, c.heard);
+        info.pmtu = u32::from(negotiated.path_mtu);
+        info.rcv_ssthresh = c.receive.slow_start;
+        info.rtt = c.rtt.srtt_us();
+        info.rttvar = c.rtt.rttvar_us();
+        info.snd_ssthresh = c.window.ssthresh;
+        info.snd_cwnd = c.window.cwnd;
+        info.advmss = u32::from(negotiated.advertised_mss);
+        info.reordering = super::recovery::DUPLICATES;
+        info.rcv_rtt = c.receive.tune.rtt_us;
+        info.rcv_space = c.receive.tune.space;
+        info.total_retrans = c.stats.retransmitted;
+        info.max_pacing_rate = options.max_pacing_rate;
+        info.pacing_rate = c.pacing_rate();
+        info.bytes_acked = c.stats.octets_acked;
+        info.bytes_received = c.stats.octets_received;
+        info.segs_out = c.stats.segments_out;
+        info.segs_in = c.stats.segments_in;
+        info.notsent_bytes = c.send.unsent_octets();
+        info.min_rtt = c.rtt.min_us;
+        info.data_segs_in = c.stats.data_segments_in;
+        info.data_segs_out = c.stats.data_segments_out;
+        info.delivery_rate = c.pacing_rate().min(options.max_pacing_rate);
+        info.delivered = c.delivered;
+        info.bytes_sent = c.stats.octets_sent + c.stats.octets_retransmitted;
+        info.bytes_retrans = c.stats.octets_retransmitted;
+        info.dsack_dups = c.stats.duplicates_reported;
+        info.reord_seen = c.stats.reorderings;
+        info.rcv_ooopack = c.stats.out_of_order;
+        info.snd_wnd = c.send.window;
+        info.rcv_wnd = c.receive.window();
+        info.total_rto = c.stats.timeouts;
+    }
+
+    /// Calls `each` with every socket, embryonic connection and TIME-WAIT entry.
+    pub fn sockets(&self, mut each: impl FnMut(SocketSummary)) {
+        for (handle, socket) in self.sockets.iter() {
+            each(summary(TcpId(handle), socket));
+        }
+        for (_, opening) in self.openings.iter() {
+            each(SocketSummary {
+                id: None,
+                owner: 0,
+                state: opening.state,
+                local: opening.tuple.local_address(),
+                remote: opening.tuple.remote_address(),
+                receive_queue: 0,
+                send_queue: 0,
+                orphaned: false,
+            });
+        }
+        for (_, entry) in self.time_waits.entries.iter() {
+            let tuple = entry.tuple();
+            each(SocketSummary {
+                id: None,
+                owner: 0,
+                state: State::TimeWait,
+                local: tuple.local_address(),
+                remote: tuple.remote_address(),
+                receive_queue: 0,
+                send_queue: 0,
+                orphaned: true,
+            });
+        }
+    }
+
+    /// How full the tables are.
+    #[must_use]
+    pub fn occupancy(&self) -> Occupancy {
+        Occupancy {
+            sockets: self.sockets.len(),
+            openings: self.openings.len(),
+            connections: self.sockets.iter().filter(|(_, s)| s.connection().is_some()).count(),
+            time_wait: self.time_waits.entries.len(),
+            segments: self.pool.len(),
+            demux: self.demux.len(),
+            timers: self.wheel.len(),
+            replies: self.replies.len(),
+        }
+    }
+}
+
+fn summary(id: TcpId, socket: &Socket) -> SocketSummary {
+    let nowhere = socket.family.unspecified_socket();
+    let (remote, receive_queue, send_queue) = match &socket.kind {
+        Kind::Idle => (nowhere, 0, 0),
+        Kind::Listening(listener) => (nowhere, listener.waiting, listener.backlog),
+        Kind::Opening(o) => (socket.present(o.tuple.remote_address()), 0, 1),
+        Kind::Connected(c) => {
+            let remote = socket.present(c.tuple.remote_address());
+            (remote, c.receive.unread(), c.send.queued_octets())
+        }
+    };
+    SocketSummary {
+        id: Some(id),
+        owner: socket.owner,
+        state: socket.state(),
+        local: socket.local_address(),
+        remote,
+        receive_queue,
+        send_queue,
+        orphaned: socket.orphaned,
+    }
+}
+
+impl Connection {
+    /// What the window amounts to in octets per second.
+    fn pacing_rate(&self) -> u64 {
+        let srtt = u64::from(self.rtt.srtt_us());
+        if srtt == 0 {
+            return 0;
+        }
+        u64::from(self.window.cwnd) * u64::from(self.send.mss) * 1_000_000 / srtt
+    }
+}

@@ -1,0 +1,48 @@
+//! Connecting: SYN-SENT, and SYN-RECEIVED when both ends begin at once (RFC 9293 §3.5, §3.10.7.3).
+
+use super::{Opening, Start, Verdict};
+use crate::error::Error;
+use crate::options::Options;
+use crate::tcp::segment::{Flags, Header};
+use crate::tcp::state::State;
+use crate::time::Instant;
+
+impl Opening {
+    /// Begins: the SYN waits to be sent.
+    pub fn active(start: &Start<'_>) -> Self {
+        Opening::new(start, State::SynSent)
+    }
+
+    /// A segment in SYN-SENT.
+    pub fn on_segment_in_syn_sent(
+        &mut self,
+        header: &Header,
+        options: &Options,
+        now: Instant,
+    ) -> Verdict {
+        let flags = header.flags;
+        let acknowledges = flags.contains(Flags::ACK);
+        //= RFC 9293 §3.10.7.3: first, the ACK.
+        if acknowledges && header.ack != self.iss + 1 {
+            let reset = flags.contains(Flags::RST);
+            return if reset { Verdict::Stay } else { Verdict::Refuse(header.ack) };
+        }
+        if flags.contains(Flags::RST) {
+            return if acknowledges {
+                Verdict::Failed(Error::ConnectionRefused)
+            } else {
+                Verdict::Stay
+            };
+        }
+        if !flags.contains(Flags::SYN) {
+            return Verdict::Stay;
+        }
+        self.negotiate(header, options, now);
+        if acknowledges {
+            return Verdict::Established;
+        }
+        //= RFC 9293 §3.5 figure 7: simultaneous open.
+        self.state = State::SynReceived;
+        Verdict::Resend
+    }
+}

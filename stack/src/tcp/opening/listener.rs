@@ -1,0 +1,26 @@
+//! A listener: how many openings it has, and the queue of connections to accept.
+
+/// A socket in LISTEN. The queue's links are in the sockets themselves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Listener {
+    /// listen(2)'s, bounded by `somaxconn`.
+    pub backlog: u32,
+    /// Embryonic connections.
+    pub openings: u32,
+    /// First and last connection to accept, socket indices + 1; 0 for none.
+    pub first: u32,
+    pub last: u32,
+    /// Connections to accept.
+    pub waiting: u32,
+}
+
+impl Listener {
+    pub const fn new(backlog: u32) -> Self {
+        Listener { backlog, openings: 0, first: 0, last: 0, waiting: 0 }
+    }
+
+    /// Whether no more connection is taken. (One more than the backlog fits, as in Linux.)
+    pub const fn is_full(&self) -> bool {
+        self.waiting > self.backlog
+    }
+}

@@ -1,0 +1,385 @@
+//! What a connection sends: retransmissions, data as the windows and Nagle allow, probes, and
+//! acknowledgments on their own when nothing else carried them.
+
+use super::connection::{Connection, Env, Pending};
+use super::queue::{Marks, NONE};
+use super::recovery::Phase;
+use super::reply::emit;
+use super::segment::{Flags, Header, MAX_HEADER};
+use super::seq::SeqNumber;
+use super::state::State;
+use super::timers::Alarm;
+use crate::options::PathMtuDiscovery;
+use crate::packet::{Allocator, Buffer, Transmit};
+use crate::time::Instant;
+
+/// No buffer for what must be sent: try again later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoBuffer;
+
+type Sent<A> = Result<Option<Transmit<<A as Allocator>::Buffer>>, NoBuffer>;
+
+impl Connection {
+    /// The next segment to send.
+    pub fn poll_transmit<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) -> Sent<A> {
+        if self.state == State::Closed {
+            return Ok(None);
+        }
+        if self.pending.contains(Pending::FIN) && self.send.append_fin(env.pool) {
+            self.pending -= Pending::FIN;
+        }
+        if self.pending.intersects(Pending::FORCE_HEAD | Pending::TAIL_PROBE) {
+            let sent = self.send_forced(env)?;
+            if sent.is_some() {
+                return Ok(sent);
+            }
+        }
+        if self.send.lost_out > 0 {
+            let sent = self.retransmit_lost(env)?;
+            if sent.is_some() {
+                return Ok(sent);
+            }
+        }
+        if self.send.unsent != NONE {
+            let sent = self.send_new(env)?;
+            if sent.is_some() {
+                return Ok(sent);
+            }
+        }
+        self.send_bare(env)
+    }
+
+    /// After a timeout: the first segment in flight; as a tail probe: new data or the last one.
+    fn send_forced<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) -> Sent<A> {
+        if self.send.packets_out == 0 {
+            self.pending -= Pending::FORCE_HEAD | Pending::TAIL_PROBE;
+            return Ok(None);
+        }
+        if self.pending.contains(Pending::FORCE_HEAD) {
+            let head = self.send.queue.head;
+            let sent = self.retransmit(env, head)?;
+            self.pending -= Pending::FORCE_HEAD;
+            return Ok(sent);
+        }
+        //= RFC 8985 §7.3
+        env.cx.counters.tail_loss_probes += 1;
+        let fits = env
+            .pool
+            .at(self.send.unsent)
+            .is_some_and(|chunk| chunk.end().at_or_before(self.send.window_end()));
+        let sent = if fits {
+            let end = self.send.nxt;
+            let sent = self.transmit_new(env)?;
+            self.recovery.probe = Some((end.max(self.send.nxt), false));
+            sent
+        } else {
+            let last = match env.pool.at(self.send.unsent) {
+                Some(unsent) => unsent.prev,
+                None => self.send.queue.tail,
+            };
+            let sent = self.retransmit(env, last)?;
+            self.recovery.probe = Some((self.send.nxt, true));
+            sent
+        };
+        self.pending -= Pending::TAIL_PROBE;
+        self.arm_retransmit(env);
+        Ok(sent)
+    }
+
+    fn retransmit_lost<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) -> Sent<A> {
+        if self.send.in_flight() >= self.window.cwnd {
+            return Ok(None);
+        }
+        let Some(index) = self.send.next_lost(env.pool) else { return Ok(None) };
+        let head = index == self.send.queue.head;
+        let beyond = env.pool.at(index).is_some_and(|c| c.end().after(self.send.window_end()));
+        if beyond && !head {
+            return Ok(None);
+        }
+        let rto = matches!(self.timers.alarm, Alarm::None);
+        let sent = self.retransmit(env, index)?;
+        if rto || head {
+            //= RFC 6298 §5.1
+            self.arm_retransmit(env);
+        }
+        Ok(sent)
+    }
+
+    /// Sends the segment at `index` again.
+    fn retransmit<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>, index: u32) -> Sent<A> {
+        let mss = self.send.mss;
+        if self.send.split(env.pool, env.cx.allocator, index, mss).is_none() {
+            return Err(NoBuffer);
+        }
+        let transmit = self.transmit_chunk(env, index)?;
+        let Some(chunk) = env.pool.at_mut(index) else { return Ok(None) };
+        if !chunk.marks.contains(Marks::RETRANSMITTED) {
+            self.send.retrans_out += 1;
+        }
+        chunk.marks |= Marks::RETRANSMITTED | Marks::EVER_RETRANSMITTED;
+        let len = u64::from(chunk.len);
+        if self.recovery.first_retransmit_ts.is_none() {
+            self.recovery.first_retransmit_ts = Some(self.timestamps.value(env.cx.now));
+        }
+        self.recovery.undo_retransmits = self.recovery.undo_retransmits.saturating_add(1);
+        if self.recovery.phase == Phase::Recovery {
+            self.recovery.prr.sent += 1;
+        }
+        env.cx.counters.retransmitted += 1;
+        self.stats.retransmitted = self.stats.retransmitted.wrapping_add(1);
+        self.stats.octets_retransmitted += len;
+        Ok(Some(transmit))
+    }
+
+    fn send_new<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) -> Sent<A> {
+        self.restart_after_idle(env);
+        if !self.may_send_new(env) {
+            if self.send.packets_out == 0 && self.timers.alarm == Alarm::None {
+                self.arm_window_probe(env);
+            }
+            return Ok(None);
+        }
+        let sent = self.transmit_new(env)?;
+        let limited = self.send.in_flight() >= self.window.cwnd;
+        self.note_window_use(limited);
+        Ok(sent)
+    }
+
+    /// RFC 9293 §3.7.4 (Nagle, with Minshall's variant), §3.8.6.2.1 and the congestion window.
+    fn may_send_new<A: Allocator>(&mut self, env: &Env<'_, '_, A>) -> bool {
+        let Some(chunk) = env.pool.at(self.send.unsent) else { return false };
+        if self.send.in_flight() >= self.window.cwnd {
+            self.note_window_use(true);
+            return false;
+        }
+        let len = chunk.len.min(self.send.mss);
+        let end = if chunk.len > len { chunk.seq + len } else { chunk.end() };
+        if end.after(self.send.window_end()) {
+            return false;
+        }
+        let last = chunk.next == NONE;
+        if len >= self.send.mss || !last || chunk.marks.contains(Marks::FIN) {
+            return true;
+        }
+        if self.send.urgent.is_some() {
+            return true;
+        }
+        if env.options.cork || self.send.more {
+            return false;
+        }
+        let small_out = self.send.small_end.after(self.send.una)
+            && self.send.small_end.at_or_before(self.send.nxt);
+        env.options.no_delay || self.send.packets_out == 0 || !small_out
+    }
+
+    /// Sends the first unsent segment.
+    fn transmit_new<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) -> Sent<A> {
+        let (index, mss) = (self.send.unsent, self.send.mss);
+        if self.send.split(env.pool, env.cx.allocator, index, mss).is_none() {
+            return Err(NoBuffer);
+        }
+        let transmit = self.transmit_chunk(env, index)?;
+        let first = self.send.packets_out == 0;
+        let Some(chunk) = env.pool.at(index) else { return Ok(None) };
+        let (end, len, next) = (chunk.end(), chunk.len, chunk.next);
+        self.send.unsent = next;
+        self.send.nxt = end;
+        self.send.packets_out += 1;
+        self.send.last_sent = env.cx.now;
+        if len < mss {
+            self.send.small_end = end;
+        }
+        if self.recovery.phase == Phase::Recovery {
+            self.recovery.prr.sent += 1;
+        }
+        self.stats.octets_sent += u64::from(len);
+        self.receive.ack.on_sent_data(env.cx.now);
+        let renew = matches!(self.timers.alarm, Alarm::None | Alarm::TailProbe | Alarm::WindowProbe);
+        if first || renew {
+            self.rearm(env);
+        }
+        Ok(Some(transmit))
+    }
+
+    /// RFC 7661 in the form Linux uses: growth needs to know how much of the window was used.
+    fn note_window_use(&mut self, limited: bool) {
+        let send = &mut self.send;
+        if send.una.at_or_after(send.max_packets_seq)
+            || send.packets_out > send.max_packets_out
+            || limited
+        {
+            send.limited_by_window = limited;
+            send.max_packets_out = send.packets_out;
+            send.max_packets_seq = send.nxt;
+        }
+    }
+
+    /// RFC 5681 §4.1: after a pause the window tells nothing about the path.
+    fn restart_after_idle<A: Allocator>(&mut self, env: &Env<'_, '_, A>) {
+        if self.send.packets_out > 0 || self.send.last_sent == Instant::ZERO {
+            return;
+        }
+        let rto = self.rtt.rto(env.config);
+        let mut idle = env.cx.now - self.send.last_sent;
+        if idle <= rto {
+            return;
+        }
+        let us = u64::try_from(idle.as_micros()).unwrap_or(u64::MAX);
+        self.controller.get().on_restart(us);
+        let window = &mut self.window;
+        if window.ssthresh < super::congestion::NO_THRESHOLD {
+            window.ssthresh = window.ssthresh.max(window.cwnd / 4 * 3);
+        }
+        while idle > rto && window.cwnd > super::congestion::INITIAL_WINDOW {
+            window.cwnd = (window.cwnd / 2).max(super::congestion::INITIAL_WINDOW);
+            idle = idle.saturating_sub(rto);
+        }
+        self.send.last_sent = env.cx.now;
+    }
+
+    /// Segments without payload: probes and acknowledgments.
+    fn send_bare<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) -> Sent<A> {
+        if self.pending.contains(Pending::WINDOW_PROBE) {
+            return self.send_window_probe(env);
+        }
+        let probe = self.pending.contains(Pending::KEEPALIVE);
+        if !probe && !self.pending.contains(Pending::ACK) {
+            return Ok(None);
+        }
+        let buffer = env.cx.allocator.allocate().ok_or(NoBuffer)?;
+        //= RFC 9293 §3.8.4: a keepalive is an octet that the peer has acknowledged.
+        let seq = if probe { self.send.una - 1 } else { self.send.nxt };
+        if probe {
+            env.cx.counters.keepalives += 1;
+            self.pending -= Pending::KEEPALIVE;
+        }
+        Ok(Some(self.finish_segment(env, Flags::ACK, seq, buffer, 0)))
+    }
+
+    fn send_window_probe<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) -> Sent<A> {
+        if self.send.packets_out > 0 || self.send.unsent == NONE {
+            self.pending -= Pending::WINDOW_PROBE;
+            return Ok(None);
+        }
+        let room = self.send.window_end().since(self.send.nxt);
+        let bare_fin = env.pool.at(self.send.unsent).is_some_and(|c| c.len == 0);
+        if room > 0 {
+            // Corked, or a window too small for the segment: what fits goes now.
+            let index = self.send.unsent;
+            let len = room.min(self.send.mss);
+            if !bare_fin && self.send.split(env.pool, env.cx.allocator, index, len).is_none() {
+                return Err(NoBuffer);
+            }
+            let sent = self.transmit_new(env)?;
+            self.pending -= Pending::WINDOW_PROBE;
+            self.probes = 0;
+            self.rtt.backoff = 0;
+            return Ok(sent);
+        }
+        let buffer = env.cx.allocator.allocate().ok_or(NoBuffer)?;
+        self.pending -= Pending::WINDOW_PROBE;
+        env.cx.counters.window_probes += 1;
+        let seq = self.send.una - 1;
+        Ok(Some(self.finish_segment(env, Flags::ACK, seq, buffer, 0)))
+    }
+
+    /// Sends the queued segment at `index`, first time or again.
+    fn transmit_chunk<A: Allocator>(
+        &mut self,
+        env: &mut Env<'_, '_, A>,
+        index: u32,
+    ) -> Result<Transmit<A::Buffer>, NoBuffer> {
+        let chunk = env.pool.at_mut(index).ok_or(NoBuffer)?;
+        let buffer = match chunk.buffer.as_mut() {
+            None => env.cx.allocator.allocate().ok_or(NoBuffer)?,
+            Some(kept) => {
+                let len = chunk.len as usize;
+                let headers = kept.data().len().saturating_sub(len);
+                if kept.is_shared() || kept.headroom() + headers < MAX_HEADER + 60 {
+                    // The device still reads the last transmission: leave it alone.
+                    let mut fresh = env.cx.allocator.allocate().ok_or(NoBuffer)?;
+                    let payload = kept.data().get(headers..).unwrap_or_default();
+                    if fresh.tailroom() < payload.len() {
+                        return Err(NoBuffer);
+                    }
+                    fresh.append(payload.len()).copy_from_slice(payload);
+                    *kept = fresh;
+                } else {
+                    kept.trim_front(headers);
+                }
+                kept.share()
+            }
+        };
+        chunk.sent_at = env.cx.now;
+        chunk.delivered = self.delivered;
+        chunk.delivered_at = self.delivered_at;
+        let mut flags = Flags::ACK;
+        flags.set(Flags::FIN, chunk.marks.contains(Marks::FIN));
+        let last = chunk.next == NONE || chunk.marks.contains(Marks::PUSH);
+        flags.set(Flags::PSH, chunk.len > 0 && last);
+        let (seq, len) = (chunk.seq, chunk.len);
+        if len > 0 {
+            self.stats.data_segments_out = self.stats.data_segments_out.wrapping_add(1);
+        }
+        Ok(self.finish_segment(env, flags, seq, buffer, len))
+    }
+
+    /// Puts the header in front of `buffer`, and takes note of all that it tells the peer.
+    fn finish_segment<A: Allocator>(
+        &mut self,
+        env: &mut Env<'_, '_, A>,
+        mut flags: Flags,
+        seq: SeqNumber,
+        buffer: A::Buffer,
+        len: u32,
+    ) -> Transmit<A::Buffer> {
+        let mss = self.receive_mss();
+        let mut header = Header {
+            source_port: self.tuple.local_port,
+            destination_port: self.tuple.remote_port,
+            seq,
+            ack: self.receive.nxt,
+            window: self.receive.select_window(mss),
+            timestamps: self.negotiated.timestamps.then(|| self.timestamps.option(env.cx.now)),
+            ..Header::default()
+        };
+        if let Some(up) = self.send.urgent
+            && up.after(seq)
+        {
+            //= RFC 9293 §3.8.5
+            flags |= Flags::URG;
+            header.urgent = up.since(seq).min(u32::from(u16::MAX)) as u16;
+        }
+        header.flags = flags;
+        self.report_blocks(&mut header, len);
+        self.pending -= Pending::ACK;
+        self.timers.ack_at = Instant::FAR_FUTURE;
+        self.receive.ack.on_ack_sent();
+        self.stats.segments_out = self.stats.segments_out.wrapping_add(1);
+        env.cx.counters.segments_out += 1;
+        let options = env.options;
+        let fragment = options.path_mtu_discovery == PathMtuDiscovery::Dont;
+        let (class, hops) = (options.traffic_class, options.hop_limit);
+        emit(&header, buffer, &self.tuple, class, hops, !fragment)
+    }
+
+    /// RFC 2018 §4 and RFC 2883: as many blocks as fit beside `len` octets of payload.
+    fn report_blocks(&mut self, header: &mut Header, len: u32) {
+        if !self.negotiated.sack {
+            return;
+        }
+        let duplicate = self.receive.duplicate.take();
+        if duplicate.is_none() && self.receive.block_count == 0 {
+            return;
+        }
+        let ip = if self.tuple.is_v6() { 40 } else { 20 };
+        let used = ip + header.len() as u32 + len + 4;
+        let of_path = u32::from(self.negotiated.path_mtu).saturating_sub(used) / 8;
+        let of_header = (MAX_HEADER - header.len()).saturating_sub(4) / 8;
+        let most = (of_path as usize).min(of_header);
+        let known = self.receive.blocks.iter().take(usize::from(self.receive.block_count));
+        for block in duplicate.iter().chain(known).take(most) {
+            let _ = header.sack.try_push(*block);
+        }
+    }
+}

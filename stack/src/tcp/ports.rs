@@ -1,0 +1,242 @@
+//! Local ports: who may bind which (Linux's rules), and the choice of ephemeral ones (RFC 6056).
+
+use super::demux::{Target, Tuple};
+use super::opening::isn;
+use super::socket::{Binding, Kind, Socket};
+use super::{Tcp, TcpId};
+use crate::collections::IndexBuckets;
+use crate::error::Error;
+use crate::packet::Buffer;
+use crate::rng::Rng;
+use crate::socket::Family;
+use crate::time::Instant;
+use core::net::{IpAddr, SocketAddr};
+
+const PORTS: usize = 65_536;
+
+/// The sockets of each port.
+#[derive(Debug)]
+pub(crate) struct Ports {
+    /// Every socket with a port, whatever its state.
+    pub bound: IndexBuckets,
+    /// Listeners.
+    pub listening: IndexBuckets,
+    /// TIME-WAIT entries per port.
+    pub time_waits: Vec<u32>,
+    /// Ephemeral ports, inclusive.
+    pub ephemeral: (u16, u16),
+    /// Moves on with every choice, per bucket of destinations (RFC 6056 §3.3.4).
+    pub counters: [u32; 16],
+}
+
+impl Ports {
+    pub fn new(sockets: usize, ephemeral: (u16, u16)) -> Self {
+        Ports {
+            bound: IndexBuckets::new(PORTS, sockets),
+            listening: IndexBuckets::new(PORTS, sockets),
+            time_waits: vec![0; PORTS],
+            ephemeral: (ephemeral.0.max(1), ephemeral.1.max(ephemeral.0).max(1)),
+            counters: [0; 16],
+        }
+    }
+
+    fn count(&self) -> u32 {
+        u32::from(self.ephemeral.1 - self.ephemeral.0) + 1
+    }
+
+    /// The `i`th candidate: every other port first, so that bind and connect keep apart.
+    fn candidate(&self, offset: u32, i: u32, odd: u32) -> u16 {
+        let count = self.count();
+        let half = count.div_ceil(2);
+        let (round, step) = (i / half, i % half);
+        let parity = (odd + round) % 2;
+        let position = ((offset + step) % half) * 2 + parity;
+        self.ephemeral.0 + (position % count) as u16
+    }
+}
+
+/// Whether a socket bound to `a` and one bound to `b` would take each other's connections.
+fn overlap(a: &Socket, b: &Socket) -> bool {
+    let any = |s: &Socket| s.local.is_unspecified();
+    let both_families = |s: &Socket| any(s) && s.local.is_ipv6() && !s.options.v6_only;
+    if a.local.is_ipv4() != b.local.is_ipv4() {
+        return both_families(a) || both_families(b);
+    }
+    any(a) || any(b) || a.local == b.local
+}
+
+impl<B: Buffer> Tcp<B> {
+    /// bind(2).
+    pub(super) fn bind_socket(
+        &mut self,
+        rng: &mut Rng,
+        id: TcpId,
+        address: SocketAddr,
+    ) -> Result<(), Error> {
+        let socket = self.sockets.get_mut(id.0).ok_or(Error::BadDescriptor)?;
+        let address = match socket.family {
+            Family::V6 => super::socket::canonical(address),
+            Family::V4 => address,
+        };
+        if socket.family == Family::V4 && address.is_ipv6() {
+            return Err(Error::AddressFamilyNotSupported);
+        }
+        if socket.binding != Binding::None || !matches!(socket.kind, Kind::Idle) {
+            return Err(Error::InvalidArgument);
+        }
+        socket.local = address.ip();
+        if address.port() == 0 && socket.options.bind_address_no_port {
+            socket.binding = Binding::Address;
+            return Ok(());
+        }
+        let result = self.take_port(rng, id, address.port());
+        let Some(socket) = self.sockets.get_mut(id.0) else { return result };
+        match result {
+            Ok(()) => socket.binding = Binding::Bound,
+            Err(_) => socket.local = socket.family.unspecified(),
+        }
+        result
+    }
+
+    /// Gives the socket, whose address is set, `port`, or any free one if that is 0.
+    pub(super) fn take_port(&mut self, rng: &mut Rng, id: TcpId, port: u16) -> Result<(), Error> {
+        let index = id.0.index();
+        let port = if port != 0 {
+            if self.is_port_in_conflict(index, port, false) {
+                return Err(Error::AddressInUse);
+            }
+            port
+        } else {
+            let offset = rng.below(self.ports.count().div_ceil(2));
+            let free = (0..self.ports.count() + 1)
+                .map(|i| self.ports.candidate(offset, i, 1))
+                .find(|port| !self.is_port_in_conflict(index, *port, true));
+            free.ok_or(Error::AddressInUse)?
+        };
+        if let Some(socket) = self.sockets.at_mut(index) {
+            socket.port = port;
+        }
+        self.ports.bound.remove(index);
+        self.ports.bound.push_front(u32::from(port), index);
+        Ok(())
+    }
+
+    /// Whether another socket on `port` forbids the socket at `index` to have it (Linux:
+    /// `inet_csk_bind_conflict`). `any` asks for a port that nobody has at all.
+    pub(super) fn is_port_in_conflict(&self, index: u32, port: u16, any: bool) -> bool {
+        let Some(socket) = self.sockets.at(index) else { return true };
+        let mine = &socket.options;
+        let with_socket = self.ports.bound.iter(u32::from(port)).any(|other| {
+            if other == index {
+                return false;
+            }
+            let Some(other) = self.sockets.at(other) else { return false };
+            let theirs = &other.options;
+            let listening = matches!(other.kind, Kind::Listening(_));
+            let reuse = mine.reuse_address && theirs.reuse_address && !listening && !any;
+            let spread = mine.reuse_port && theirs.reuse_port;
+            !reuse && !spread && overlap(socket, other)
+        });
+        with_socket || self.is_port_in_time_wait(socket, port)
+    }
+
+    fn is_port_in_time_wait(&self, socket: &Socket, port: u16) -> bool {
+        if self.ports.time_waits.get(usize::from(port)).is_none_or(|n| *n == 0) {
+            return false;
+        }
+        self.time_waits.entries.iter().any(|(_, entry)| {
+            let tuple = entry.tuple();
+            let reuse = socket.options.reuse_address && entry.reuse_address();
+            let address = socket.local.is_unspecified() || socket.local == tuple.local;
+            tuple.local_port == port && address && !reuse && !socket.options.reuse_port
+        })
+    }
+
+    /// An ephemeral port for a connection from `local` to `remote` (RFC 6056 §3.3.4): the tuple.
+    pub(super) fn choose_port(
+        &mut self,
+        local: IpAddr,
+        remote: SocketAddr,
+        now: Instant,
+    ) -> Option<Tuple> {
+        let blank = Tuple::new(SocketAddr::new(local, 0), remote);
+        let secret = blank.hash(self.keys.port);
+        let bucket = (secret & 15) as usize;
+        let moved = self.ports.counters.get(bucket).copied().unwrap_or(0);
+        let half = self.ports.count().div_ceil(2);
+        let offset = ((secret >> 16) as u32).wrapping_add(moved) % half.max(1);
+        for i in 0..self.ports.count() + 1 {
+            let port = self.ports.candidate(offset, i, 0);
+            let tuple = Tuple { local_port: port, ..blank };
+            // A port that a program bound on purpose is not for others to use.
+            let taken = self.ports.bound.iter(u32::from(port)).any(|other| {
+                self.sockets.at(other).is_some_and(|s| s.binding != Binding::Automatic)
+            });
+            if !taken && self.is_tuple_free(&tuple, now) {
+                if let Some(counter) = self.ports.counters.get_mut(bucket) {
+                    *counter = moved.wrapping_add(i + 1);
+                }
+                return Some(tuple);
+            }
+        }
+        None
+    }
+
+    /// Whether no connection has this tuple.
+    pub(super) fn is_tuple_free(&self, tuple: &Tuple, _now: Instant) -> bool {
+        self.find(tuple, tuple.hash(self.keys.demux)).is_none()
+    }
+
+    /// The entry of `tuple`.
+    pub(super) fn find(&self, tuple: &Tuple, hash: u64) -> Option<Target> {
+        self.demux.find(hash, |target| match target {
+            Target::Socket(index) => match self.sockets.at(index).map(|s| &s.kind) {
+                Some(Kind::Connected(c)) => c.tuple == *tuple,
+                Some(Kind::Opening(o)) => o.tuple == *tuple,
+                _ => false,
+            },
+            Target::Opening(index) => self.openings.at(index).is_some_and(|o| o.tuple == *tuple),
+            Target::TimeWait(index) => {
+                self.time_waits.entries.at(index).is_some_and(|t| t.tuple() == *tuple)
+            }
+        })
+    }
+
+    /// The listener for a SYN to `tuple.local`: the most specific; among equals with
+    /// `SO_REUSEPORT` the one that the hash of the connection chooses.
+    pub(super) fn find_listener(&self, tuple: &Tuple, hash: u64) -> Option<u32> {
+        let score = |index: u32| {
+            let socket = self.sockets.at(index)?;
+            if socket.local == tuple.local {
+                return Some(3);
+            }
+            if !socket.local.is_unspecified() {
+                return None;
+            }
+            match socket.local.is_ipv4() == tuple.local.is_ipv4() {
+                true => Some(2),
+                false => (socket.local.is_ipv6() && !socket.options.v6_only).then_some(1),
+            }
+        };
+        let bucket = u32::from(tuple.local_port);
+        let (mut best, mut count) = (0, 0u32);
+        for index in self.ports.listening.iter(bucket) {
+            match score(index) {
+                Some(s) if s > best => (best, count) = (s, 1),
+                Some(s) if s == best => count += 1,
+                _ => {}
+            }
+        }
+        if count == 0 {
+            return None;
+        }
+        let chosen = ((hash >> 32) * u64::from(count) >> 32) as usize;
+        self.ports.listening.iter(bucket).filter(|i| score(*i) == Some(best)).nth(chosen)
+    }
+
+    /// Numbers for a new connection: initial sequence number and timestamp offset.
+    pub(super) fn secrets(&self, tuple: &Tuple, now: Instant) -> (super::SeqNumber, u32) {
+        let iss = isn::initial_sequence(tuple, self.keys.sequence, now);
+        (iss, isn::timestamp_offset(tuple, self.keys.timestamp))
+    }
+}

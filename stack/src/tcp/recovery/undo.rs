@@ -1,0 +1,53 @@
+//! Taking a reduction back when the retransmission turns out to have been needless: by timestamps
+//! (Eifel, RFC 3522 and RFC 4015) or by DSACK (RFC 2883, RFC 3708).
+
+use super::Phase;
+use crate::packet::Allocator;
+use crate::tcp::connection::{Connection, Env};
+use crate::tcp::segment::Header;
+use crate::tcp::send::Delivery;
+
+impl Connection {
+    /// A DSACK: one of our retransmissions was needless.
+    pub(super) fn on_duplicate_reported(&mut self) {
+        self.stats.duplicates_reported = self.stats.duplicates_reported.wrapping_add(1);
+        self.recovery.rack.on_duplicate();
+        self.recovery.undo_retransmits = self.recovery.undo_retransmits.saturating_sub(1);
+    }
+
+    /// Goes back to the window before the episode, if there was no loss.
+    pub(super) fn try_undo<A: Allocator>(
+        &mut self,
+        env: &mut Env<'_, '_, A>,
+        header: &Header,
+        delivery: &Delivery,
+    ) {
+        if !self.is_recovering() || self.recovery.undo_marker.is_none() {
+            return;
+        }
+        //= RFC 3522 §3.2: the original arrived, for its echo is older than the retransmission.
+        let eifel = match (header.timestamps, self.recovery.first_retransmit_ts) {
+            (Some(ts), Some(first)) if self.negotiated.timestamps && delivery.advanced => {
+                ts.echo != 0 && (ts.echo.wrapping_sub(first) as i32) < 0
+            }
+            _ => false,
+        };
+        let reported = delivery.duplicate.is_some()
+            && self.recovery.undo_retransmits == 0
+            && self.recovery.first_retransmit_ts.is_some();
+        if !eifel && !reported {
+            return;
+        }
+        env.cx.counters.undos += 1;
+        self.send.unmark_lost(env.pool);
+        self.window.cwnd = self.window.cwnd.max(self.recovery.prior_cwnd);
+        self.window.ssthresh = self.window.ssthresh.max(self.recovery.prior_ssthresh);
+        self.recovery.undo_marker = None;
+        if self.recovery.phase == Phase::Loss || self.send.una.at_or_after(self.recovery.high) {
+            self.recovery.phase = Phase::Open;
+        } else {
+            self.recovery.phase = Phase::Disorder;
+        }
+        self.rtt.backoff = 0;
+    }
+}

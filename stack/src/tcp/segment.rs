@@ -1,0 +1,274 @@
+//! The TCP header and its options (RFC 9293 §3.1): parsed once into [`Header`], emitted from it
+//! in the order that Linux writes them.
+
+use super::seq::SeqNumber;
+use arrayvec::ArrayVec;
+
+/// Octets of a header without options.
+pub(crate) const MIN_HEADER: usize = 20;
+/// Octets of a header with all the options that fit.
+pub(crate) const MAX_HEADER: usize = 60;
+/// Octets that timestamps take in every segment (padded).
+pub(crate) const TIMESTAMPS_LEN: u16 = 12;
+
+bitflags::bitflags! {
+    /// The control bits.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+    pub(crate) struct Flags: u8 {
+        const FIN = 0x01;
+        const SYN = 0x02;
+        const RST = 0x04;
+        const PSH = 0x08;
+        const ACK = 0x10;
+        const URG = 0x20;
+        const ECE = 0x40;
+        const CWR = 0x80;
+    }
+}
+
+/// A range of received octets, `start..end` (RFC 2018).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct SackBlock {
+    pub start: SeqNumber,
+    pub end: SeqNumber,
+}
+
+/// At most four fit a header, three beside timestamps.
+pub(crate) type SackBlocks = ArrayVec<SackBlock, 4>;
+
+/// TSval and TSecr (RFC 7323 §3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Timestamps {
+    pub value: u32,
+    pub echo: u32,
+}
+
+/// A TCP header.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Header {
+    pub source_port: u16,
+    pub destination_port: u16,
+    pub seq: SeqNumber,
+    /// Meaningful with `Flags::ACK`.
+    pub ack: SeqNumber,
+    pub flags: Flags,
+    /// As on the wire: not scaled.
+    pub window: u16,
+    /// Meaningful with `Flags::URG`.
+    pub urgent: u16,
+    pub mss: Option<u16>,
+    pub window_scale: Option<u8>,
+    pub sack_permitted: bool,
+    pub timestamps: Option<Timestamps>,
+    pub sack: SackBlocks,
+}
+
+/// A header that is shorter than it says, or says it is shorter than a header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+impl Header {
+    /// The header at the start of `octets`, and its length.
+    pub fn parse(octets: &[u8]) -> Result<(Header, usize), Malformed> {
+        let (fixed, _) = octets.split_first_chunk::<MIN_HEADER>().ok_or(Malformed)?;
+        let len = usize::from(fixed[12] >> 4) * 4;
+        let options = octets.get(MIN_HEADER..len).ok_or(Malformed)?;
+        let u16_at = |i: usize| u16::from_be_bytes([fixed[i], fixed[i + 1]]);
+        let u32_at = |i| u32::from(u16_at(i)) << 16 | u32::from(u16_at(i + 2));
+        let mut header = Header {
+            source_port: u16_at(0),
+            destination_port: u16_at(2),
+            seq: SeqNumber(u32_at(4)),
+            ack: SeqNumber(u32_at(8)),
+            flags: Flags::from_bits_retain(fixed[13]),
+            window: u16_at(14),
+            urgent: u16_at(18),
+            ..Header::default()
+        };
+        header.parse_options(options);
+        Ok((header, len))
+    }
+
+    /// Options that make no sense end the parsing, as in Linux; those before them count.
+    fn parse_options(&mut self, mut rest: &[u8]) {
+        //= RFC 7323 appendix A: the layout nearly every segment has.
+        if let [1, 1, 8, 10, v0, v1, v2, v3, e0, e1, e2, e3] = *rest {
+            self.timestamps = Some(Timestamps {
+                value: u32::from_be_bytes([v0, v1, v2, v3]),
+                echo: u32::from_be_bytes([e0, e1, e2, e3]),
+            });
+            return;
+        }
+        while let Some((&kind, tail)) = rest.split_first() {
+            match kind {
+                0 => return,
+                1 => rest = tail,
+                _ => {
+                    let Some(&len) = tail.first() else { return };
+                    let len = usize::from(len);
+                    let (2.., Some(body)) = (len, rest.get(2..len)) else { return };
+                    self.parse_option(kind, body);
+                    rest = rest.get(len..).unwrap_or_default();
+                }
+            }
+        }
+    }
+
+    fn parse_option(&mut self, kind: u8, body: &[u8]) {
+        let syn = self.flags.contains(Flags::SYN);
+        match (kind, body) {
+            (2, &[a, b]) if syn => self.mss = Some(u16::from_be_bytes([a, b])),
+            //= RFC 7323 §2.3: a shift beyond 14 is taken for 14.
+            (3, &[shift]) if syn => self.window_scale = Some(shift.min(14)),
+            (4, &[]) if syn => self.sack_permitted = true,
+            (5, blocks) if !syn && blocks.len() % 8 == 0 => {
+                for block in blocks.chunks_exact(8) {
+                    let &[a, b, c, d, e, f, g, h] = block else { return };
+                    let start = SeqNumber(u32::from_be_bytes([a, b, c, d]));
+                    let end = SeqNumber(u32::from_be_bytes([e, f, g, h]));
+                    let _ = self.sack.try_push(SackBlock { start, end });
+                }
+            }
+            (8, &[a, b, c, d, e, f, g, h]) => {
+                self.timestamps = Some(Timestamps {
+                    value: u32::from_be_bytes([a, b, c, d]),
+                    echo: u32::from_be_bytes([e, f, g, h]),
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// Octets that [`Header::emit`] writes.
+    pub fn len(&self) -> usize {
+        let sack = if self.sack.is_empty() { 0 } else { 4 + 8 * self.sack.len() };
+        MIN_HEADER
+            + if self.mss.is_some() { 4 } else { 0 }
+            + if self.timestamps.is_some() {
+                usize::from(TIMESTAMPS_LEN)
+            } else if self.sack_permitted {
+                4
+            } else {
+                0
+            }
+            + if self.window_scale.is_some() { 4 } else { 0 }
+            + sack
+    }
+
+    /// Writes the header, its checksum zero, into `into`, whose length is [`Header::len`].
+    pub fn emit(&self, into: &mut [u8]) {
+        let mut octets = ArrayVec::<u8, 80>::new();
+        let mut put = |bytes: &[u8]| {
+            let _ = octets.try_extend_from_slice(bytes);
+        };
+        put(&self.source_port.to_be_bytes());
+        put(&self.destination_port.to_be_bytes());
+        put(&self.seq.0.to_be_bytes());
+        put(&self.ack.0.to_be_bytes());
+        put(&[(self.len() as u8 / 4) << 4, self.flags.bits()]);
+        put(&self.window.to_be_bytes());
+        put(&[0, 0]);
+        put(&self.urgent.to_be_bytes());
+        if let Some(mss) = self.mss {
+            put(&[2, 4]);
+            put(&mss.to_be_bytes());
+        }
+        if let Some(timestamps) = self.timestamps {
+            put(if self.sack_permitted { &[4, 2] } else { &[1, 1] });
+            put(&[8, 10]);
+            put(&timestamps.value.to_be_bytes());
+            put(&timestamps.echo.to_be_bytes());
+        } else if self.sack_permitted {
+            put(&[1, 1, 4, 2]);
+        }
+        if let Some(shift) = self.window_scale {
+            put(&[1, 3, 3, shift]);
+        }
+        if !self.sack.is_empty() {
+            put(&[1, 1, 5, 2 + 8 * self.sack.len() as u8]);
+            for block in &self.sack {
+                put(&block.start.0.to_be_bytes());
+                put(&block.end.0.to_be_bytes());
+            }
+        }
+        for (to, from) in into.iter_mut().zip(octets) {
+            *to = from;
+        }
+    }
+
+    /// Octets of sequence space that the control bits take.
+    pub fn control_len(&self) -> u32 {
+        u32::from(self.flags.contains(Flags::SYN)) + u32::from(self.flags.contains(Flags::FIN))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn emitted(header: &Header) -> Vec<u8> {
+        let mut octets = vec![0; header.len()];
+        header.emit(&mut octets);
+        octets
+    }
+
+    #[test]
+    fn options_are_written_in_the_order_of_linux() {
+        let syn = Header {
+            flags: Flags::SYN,
+            mss: Some(1460),
+            sack_permitted: true,
+            timestamps: Some(Timestamps { value: 1, echo: 0 }),
+            window_scale: Some(7),
+            ..Header::default()
+        };
+        let expected = [2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7];
+        assert_eq!(emitted(&syn)[20..], expected);
+        let bare = Header { timestamps: None, ..syn };
+        assert_eq!(emitted(&bare)[20..], [2, 4, 5, 180, 1, 1, 4, 2, 1, 3, 3, 7]);
+    }
+
+    #[test]
+    fn a_truncated_header_is_malformed() {
+        let octets = emitted(&Header { mss: Some(536), ..Header::default() });
+        assert!(Header::parse(&octets[..23]).is_err());
+        assert!(Header::parse(&octets[..19]).is_err());
+        let mut short = octets;
+        short[12] = 4 << 4;
+        assert!(Header::parse(&short).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_parse_without_panic(octets in proptest::collection::vec(any::<u8>(), 0..80)) {
+            if let Ok((header, len)) = Header::parse(&octets) {
+                prop_assert!(len <= octets.len());
+                prop_assert!(header.sack.len() <= 4);
+            }
+        }
+
+        #[test]
+        fn what_is_emitted_parses_back(
+            seq in any::<u32>(), ack in any::<u32>(), flags in any::<u8>(), window in any::<u16>(),
+            ts in proptest::option::of((any::<u32>(), any::<u32>())), mss in any::<u16>(),
+            shift in 0u8..15, blocks in proptest::collection::vec((any::<u32>(), any::<u32>()), 0..4),
+        ) {
+            let flags = Flags::from_bits_retain(flags);
+            let syn = flags.contains(Flags::SYN);
+            let sack = blocks.iter().map(|(a, b)| SackBlock {
+                start: SeqNumber(*a), end: SeqNumber(*b),
+            });
+            let header = Header {
+                source_port: 1, destination_port: 2, seq: SeqNumber(seq), ack: SeqNumber(ack),
+                flags, window, urgent: 3,
+                mss: syn.then_some(mss),
+                window_scale: syn.then_some(shift),
+                sack_permitted: syn,
+                timestamps: ts.map(|(value, echo)| Timestamps { value, echo }),
+                sack: if syn { SackBlocks::new() } else { sack.collect() },
+            };
+            prop_assert_eq!(Header::parse(&emitted(&header)), Ok((header.clone(), header.len())));
+        }
+    }
+}

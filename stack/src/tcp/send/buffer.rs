@@ -1,0 +1,239 @@
+//! The program's data on its way into the queue: copied once, into buffers of a segment each.
+
+use super::Sender;
+use crate::packet::{Allocator, Buffer};
+use crate::tcp::queue::{Chunk, Marks, NONE, Pool};
+use std::io::IoSlice;
+
+/// Buffers that sending leaves in the pool, for receiving and acknowledging.
+pub(crate) const RESERVE: usize = 64;
+
+/// Why not all was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blocked {
+    /// The socket's buffer is full; acknowledgments will make room.
+    BufferFull,
+    /// The pool or the segment table is exhausted; others must give back first.
+    NoMemory,
+}
+
+/// Reads slices as one run of octets.
+#[derive(Debug)]
+pub(crate) struct Gather<'a, 'b> {
+    slices: &'a [IoSlice<'b>],
+    offset: usize,
+}
+
+impl<'a, 'b> Gather<'a, 'b> {
+    pub fn new(slices: &'a [IoSlice<'b>]) -> Self {
+        let mut gather = Gather { slices, offset: 0 };
+        gather.skip_empty();
+        gather
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.slices.is_empty()
+    }
+
+    fn skip_empty(&mut self) {
+        while let Some((first, rest)) = self.slices.split_first()
+            && self.offset >= first.len()
+        {
+            self.slices = rest;
+            self.offset = 0;
+        }
+    }
+
+    /// Octets left, but no more than `limit` are counted.
+    fn remaining(&self, limit: usize) -> usize {
+        let mut total = 0usize;
+        for slice in self.slices {
+            total = total.saturating_add(slice.len());
+            if total >= limit.saturating_add(self.offset) {
+                break;
+            }
+        }
+        total.saturating_sub(self.offset).min(limit)
+    }
+
+    fn copy_to(&mut self, mut into: &mut [u8]) {
+        while let Some(first) = self.slices.first()
+            && !into.is_empty()
+        {
+            let from = first.get(self.offset..).unwrap_or_default();
+            let n = from.len().min(into.len());
+            let (head, tail) = into.split_at_mut(n);
+            head.copy_from_slice(&from[..n]);
+            into = tail;
+            self.offset += n;
+            self.skip_empty();
+        }
+    }
+}
+
+impl Sender {
+    /// Queues octets of `data` until it is used up or nothing more fits.
+    pub fn append<A: Allocator>(
+        &mut self,
+        pool: &mut Pool<A::Buffer>,
+        allocator: &mut A,
+        data: &mut Gather<'_, '_>,
+        segments_limit: usize,
+    ) -> (usize, Option<Blocked>) {
+        let mut taken = 0;
+        while !data.is_empty() {
+            let filled = self.fill_tail(pool, data);
+            taken += filled;
+            if filled > 0 {
+                continue;
+            }
+            if self.charged >= self.limit {
+                return (taken, Some(Blocked::BufferFull));
+            }
+            if pool.len() >= segments_limit || allocator.available() <= RESERVE {
+                return (taken, Some(Blocked::NoMemory));
+            }
+            let Some(buffer) = allocator.allocate() else {
+                return (taken, Some(Blocked::NoMemory));
+            };
+            let added = self.append_buffer(pool, buffer, data);
+            if added == 0 {
+                return (taken, Some(Blocked::NoMemory));
+            }
+            taken += added;
+        }
+        (taken, None)
+    }
+
+    /// Small writes join in the last segment while it has not been sent.
+    fn fill_tail<B: Buffer>(&mut self, pool: &mut Pool<B>, data: &mut Gather<'_, '_>) -> usize {
+        if self.unsent == NONE {
+            return 0;
+        }
+        let Some(tail) = pool.at_mut(self.queue.tail) else { return 0 };
+        if tail.marks.intersects(Marks::FIN | Marks::SEALED) {
+            return 0;
+        }
+        let Some(buffer) = tail.buffer.as_mut() else { return 0 };
+        let room = (self.mss.saturating_sub(tail.len) as usize).min(buffer.tailroom());
+        if room == 0 || buffer.is_shared() {
+            return 0;
+        }
+        let n = data.remaining(room);
+        data.copy_to(buffer.append(n));
+        tail.len += n as u32;
+        self.end += n as u32;
+        n
+    }
+
+    fn append_buffer<B: Buffer>(
+        &mut self,
+        pool: &mut Pool<B>,
+        mut buffer: B,
+        data: &mut Gather<'_, '_>,
+    ) -> usize {
+        let n = data.remaining((self.mss as usize).min(buffer.tailroom()));
+        if n == 0 {
+            return 0;
+        }
+        data.copy_to(buffer.append(n));
+        let chunk = Chunk::new(Some(buffer), self.end, n as u32, Marks::empty());
+        let size = chunk.truesize();
+        // The caller saw room in the table; data must not be lost here, and is not: it was
+        // checked before anything was taken.
+        let Ok(index) = self.queue.push_back(pool, chunk) else { return 0 };
+        if self.unsent == NONE {
+            self.unsent = index;
+        }
+        self.charged += size;
+        self.end += n as u32;
+        n
+    }
+
+    /// Queues our FIN: with the last segment if that is still to be sent, else on its own.
+    /// Returns whether it is queued; it is not when the segment table is exhausted.
+    pub fn append_fin<B: Buffer>(&mut self, pool: &mut Pool<B>) -> bool {
+        if self.fin_queued {
+            return true;
+        }
+        let tail = if self.unsent == NONE { None } else { pool.at_mut(self.queue.tail) };
+        if let Some(tail) = tail {
+            tail.marks |= Marks::FIN | Marks::PUSH;
+        } else {
+            let chunk = Chunk::new(None, self.end, 0, Marks::FIN);
+            let Ok(index) = self.queue.push_back(pool, chunk) else { return false };
+            self.unsent = index;
+        }
+        self.end += 1;
+        self.fin_queued = true;
+        true
+    }
+
+    /// The program's write ends here: the last segment carries PSH.
+    pub fn mark_push<B>(&mut self, pool: &mut Pool<B>, end_of_record: bool) {
+        if self.unsent != NONE
+            && let Some(tail) = pool.at_mut(self.queue.tail)
+        {
+            tail.marks |= Marks::PUSH;
+            if end_of_record {
+                tail.marks |= Marks::SEALED;
+            }
+        }
+    }
+
+    /// Cuts the segment at `index` so that at most `len` octets of payload stay in it.
+    /// `None` when there is no memory for the rest.
+    pub fn split<A: Allocator>(
+        &mut self,
+        pool: &mut Pool<A::Buffer>,
+        allocator: &mut A,
+        index: u32,
+        len: u32,
+    ) -> Option<()> {
+        let full = pool.is_full();
+        let chunk = pool.at_mut(index)?;
+        if len == 0 || chunk.len <= len {
+            return Some(());
+        }
+        if full {
+            return None;
+        }
+        let mut rest = allocator.allocate()?;
+        let payload = chunk.sent().get(len as usize..)?;
+        if rest.tailroom() < payload.len() {
+            return None;
+        }
+        rest.append(payload.len()).copy_from_slice(payload);
+        if chunk.buffer.as_ref().is_some_and(Buffer::is_shared) {
+            let mut front = allocator.allocate()?;
+            let payload = chunk.sent().get(..len as usize)?;
+            front.append(payload.len()).copy_from_slice(payload);
+            chunk.buffer = Some(front);
+        } else if let Some(buffer) = chunk.buffer.as_mut() {
+            let cut = buffer.data().len().saturating_sub((chunk.len - len) as usize);
+            buffer.truncate(cut);
+        }
+        let rest_len = chunk.len - len;
+        let moved = chunk.marks & (Marks::FIN | Marks::PUSH | Marks::SEALED);
+        let mut behind = Chunk::new(Some(rest), chunk.seq + len, rest_len, chunk.marks);
+        behind.sent_at = chunk.sent_at;
+        behind.delivered = chunk.delivered;
+        behind.delivered_at = chunk.delivered_at;
+        chunk.len = len;
+        chunk.marks -= moved;
+        let (marks, sent) = (behind.marks, behind.seq.before(self.nxt));
+        let size = behind.truesize();
+        if self.queue.insert_after(pool, index, behind).is_err() {
+            // Not reached: there was room above.
+            return None;
+        }
+        self.charged += size;
+        if sent {
+            self.packets_out += 1;
+            self.sacked_out += u32::from(marks.contains(Marks::SACKED));
+            self.lost_out += u32::from(marks.contains(Marks::LOST));
+            self.retrans_out += u32::from(marks.contains(Marks::RETRANSMITTED));
+        }
+        Some(())
+    }
+}

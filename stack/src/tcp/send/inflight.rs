@@ -1,0 +1,276 @@
+//! The segments in flight: what an acknowledgment removes, what SACK marks (RFC 2018), what is
+//! taken for lost. Every count in [`Sender`] is kept here.
+
+use super::Sender;
+use crate::packet::Buffer;
+use crate::tcp::queue::{Chunk, Marks, NONE, Pool};
+use crate::tcp::recovery::Rack;
+use crate::tcp::segment::{SackBlock, SackBlocks};
+use crate::tcp::seq::SeqNumber;
+use crate::time::{Duration, Instant};
+
+/// What one acknowledgment reported.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Delivery {
+    /// Segments that the cumulative acknowledgment removed.
+    pub acked: u32,
+    /// Segments that SACK reported for the first time.
+    pub sacked: u32,
+    /// Segments delivered for the first time, either way.
+    pub delivered: u32,
+    /// SND.UNA moved.
+    pub advanced: bool,
+    /// When the oldest segment acknowledged without retransmission was sent.
+    pub first_sent: Option<Instant>,
+    /// When the latest such was sent, SACKed ones included.
+    pub last_sent: Option<Instant>,
+    /// A segment that had been retransmitted was acknowledged cumulatively.
+    pub retransmitted_acked: bool,
+    /// A never-retransmitted segment below one SACKed earlier was delivered: the path reorders.
+    pub reordered: bool,
+    /// The first block reported octets that had arrived already (RFC 2883).
+    pub duplicate: Option<SackBlock>,
+}
+
+impl Delivery {
+    fn saw<B: Buffer>(&mut self, chunk: &Chunk<B>, rack: &mut Rack, now: Instant, min_rtt_us: u32) {
+        rack.on_delivered(chunk, now, min_rtt_us);
+        if !chunk.marks.contains(Marks::EVER_RETRANSMITTED) {
+            self.last_sent = Some(self.last_sent.map_or(chunk.sent_at, |t| t.max(chunk.sent_at)));
+        }
+    }
+
+    /// The round-trip time that the acknowledgment showed.
+    pub fn rtt(&self, now: Instant) -> Option<Duration> {
+        self.first_sent.or(self.last_sent).map(|sent| now - sent)
+    }
+}
+
+impl Sender {
+    /// Removes what `ack` acknowledges.
+    pub fn remove_acked<B: Buffer>(
+        &mut self,
+        pool: &mut Pool<B>,
+        ack: SeqNumber,
+        rack: &mut Rack,
+        now: Instant,
+        min_rtt_us: u32,
+        delivery: &mut Delivery,
+    ) {
+        delivery.advanced = ack.after(self.una);
+        while let Some(chunk) = pool.at(self.queue.head) {
+            if self.queue.head == self.unsent || ack.at_or_before(chunk.seq) {
+                break;
+            }
+            if chunk.end().after(ack) {
+                self.trim_acked(pool, ack);
+                break;
+            }
+            let marks = chunk.marks;
+            if !marks.contains(Marks::SACKED) {
+                delivery.delivered += 1;
+                if !marks.contains(Marks::EVER_RETRANSMITTED) {
+                    delivery.first_sent = delivery.first_sent.or(Some(chunk.sent_at));
+                    delivery.reordered |= rack.fack.after(chunk.end());
+                }
+                delivery.saw(chunk, rack, now, min_rtt_us);
+            }
+            delivery.retransmitted_acked |= marks.contains(Marks::EVER_RETRANSMITTED);
+            delivery.acked += 1;
+            self.release(pool, self.queue.head);
+        }
+        self.una = ack;
+        if self.urgent.is_some_and(|up| up.at_or_before(ack)) {
+            self.urgent = None;
+        }
+    }
+
+    fn release<B: Buffer>(&mut self, pool: &mut Pool<B>, index: u32) {
+        let Some(chunk) = self.queue.remove(pool, index) else { return };
+        if self.retransmit_hint == index {
+            self.retransmit_hint = chunk.next;
+        }
+        if self.sack_hint == index {
+            self.sack_hint = NONE;
+        }
+        self.charged = self.charged.saturating_sub(chunk.truesize());
+        self.packets_out = self.packets_out.saturating_sub(1);
+        let out = |mark, count: &mut u32| {
+            *count = count.saturating_sub(u32::from(chunk.marks.contains(mark)));
+        };
+        out(Marks::SACKED, &mut self.sacked_out);
+        out(Marks::LOST, &mut self.lost_out);
+        out(Marks::RETRANSMITTED, &mut self.retrans_out);
+    }
+
+    /// The acknowledgment ends within the first segment: its acknowledged part is not sent again.
+    fn trim_acked<B: Buffer>(&mut self, pool: &mut Pool<B>, ack: SeqNumber) {
+        if let Some(chunk) = pool.at_mut(self.queue.head) {
+            let n = ack.since(chunk.seq).min(chunk.len);
+            // The payload is the last `len` octets, so forgetting some of it is all there is to do.
+            chunk.len -= n;
+            chunk.seq += n;
+        }
+    }
+
+    /// Marks what the blocks of an acknowledgment report.
+    #[allow(clippy::too_many_arguments)]
+    pub fn mark_sacked<B: Buffer>(
+        &mut self,
+        pool: &mut Pool<B>,
+        blocks: &SackBlocks,
+        ack: SeqNumber,
+        rack: &mut Rack,
+        now: Instant,
+        min_rtt_us: u32,
+        delivery: &mut Delivery,
+    ) {
+        for (i, block) in blocks.iter().enumerate() {
+            if block.end.at_or_before(block.start) || block.end.after(self.nxt) {
+                continue;
+            }
+            //= RFC 2883 §4: the first block may report a duplicate.
+            let inside = blocks
+                .get(1)
+                .is_some_and(|b| block.start.at_or_after(b.start) && block.end.at_or_before(b.end));
+            if i == 0 && (block.start.before(ack) || inside) {
+                delivery.duplicate = Some(*block);
+                continue;
+            }
+            if block.start.before(self.una) {
+                continue;
+            }
+            self.mark_block(pool, block, rack, now, min_rtt_us, delivery);
+        }
+    }
+
+    fn mark_block<B: Buffer>(
+        &mut self,
+        pool: &mut Pool<B>,
+        block: &SackBlock,
+        rack: &mut Rack,
+        now: Instant,
+        min_rtt_us: u32,
+        delivery: &mut Delivery,
+    ) {
+        let highest_before = rack.fack;
+        let mut at = match pool.at(self.sack_hint) {
+            Some(hint) if hint.seq.at_or_before(block.start) => self.sack_hint,
+            _ => self.queue.head,
+        };
+        while at != self.unsent
+            && let Some(chunk) = pool.at_mut(at)
+        {
+            let (index, next) = (at, chunk.next);
+            at = next;
+            if chunk.seq.at_or_after(block.end) {
+                break;
+            }
+            // A segment that the block covers in part counts as not received.
+            if chunk.seq.before(block.start)
+                || chunk.end().after(block.end)
+                || chunk.marks.contains(Marks::SACKED)
+            {
+                continue;
+            }
+            if !chunk.marks.contains(Marks::EVER_RETRANSMITTED) {
+                delivery.reordered |= chunk.end().before(highest_before);
+            }
+            delivery.saw(chunk, rack, now, min_rtt_us);
+            if chunk.marks.contains(Marks::LOST) {
+                self.lost_out = self.lost_out.saturating_sub(1);
+            }
+            if chunk.marks.contains(Marks::RETRANSMITTED) {
+                self.retrans_out = self.retrans_out.saturating_sub(1);
+            }
+            chunk.marks -= Marks::LOST | Marks::RETRANSMITTED;
+            chunk.marks |= Marks::SACKED;
+            self.sacked_out += 1;
+            delivery.sacked += 1;
+            delivery.delivered += 1;
+            if rack.fack.before(chunk.end()) || self.sacked_out == 1 {
+                rack.fack = chunk.end();
+                self.sack_hint = index;
+            }
+        }
+    }
+
+    /// Takes the segment at `index`, in flight, for lost.
+    pub fn mark_lost<B>(&mut self, pool: &mut Pool<B>, index: u32) {
+        let Some(chunk) = pool.at_mut(index) else { return };
+        if chunk.marks.contains(Marks::SACKED) {
+            return;
+        }
+        if chunk.marks.contains(Marks::RETRANSMITTED) {
+            chunk.marks -= Marks::RETRANSMITTED;
+            self.retrans_out = self.retrans_out.saturating_sub(1);
+        }
+        if !chunk.marks.contains(Marks::LOST) {
+            chunk.marks |= Marks::LOST;
+            self.lost_out += 1;
+        }
+        let seq = chunk.seq;
+        if pool.at(self.retransmit_hint).is_none_or(|hint| hint.seq.after(seq)) {
+            self.retransmit_hint = index;
+        }
+    }
+
+    /// Takes everything in flight for lost that SACK has not reported.
+    pub fn mark_all_lost<B>(&mut self, pool: &mut Pool<B>) {
+        let mut at = self.queue.head;
+        while at != self.unsent
+            && let Some(chunk) = pool.at(at)
+        {
+            let next = chunk.next;
+            self.mark_lost(pool, at);
+            at = next;
+        }
+        self.retransmit_hint = self.queue.head;
+    }
+
+    /// Takes every loss mark back (it was reordering, or delay).
+    pub fn unmark_lost<B>(&mut self, pool: &mut Pool<B>) {
+        let mut at = self.queue.head;
+        while at != self.unsent
+            && let Some(chunk) = pool.at_mut(at)
+        {
+            chunk.marks -= Marks::LOST;
+            at = chunk.next;
+        }
+        self.lost_out = 0;
+        self.retransmit_hint = NONE;
+    }
+
+    /// Forgets what SACK reported: the peer may have thrown it away (RFC 2018 §8).
+    pub fn unmark_sacked<B>(&mut self, pool: &mut Pool<B>) {
+        let mut at = self.queue.head;
+        while at != self.unsent
+            && let Some(chunk) = pool.at_mut(at)
+        {
+            chunk.marks -= Marks::SACKED;
+            at = chunk.next;
+        }
+        self.sacked_out = 0;
+        self.sack_hint = NONE;
+    }
+
+    /// The first lost segment that has not been sent again.
+    pub fn next_lost<B>(&mut self, pool: &Pool<B>) -> Option<u32> {
+        if self.lost_out <= self.retrans_out && self.lost_out == 0 {
+            return None;
+        }
+        let mut at =
+            if pool.at(self.retransmit_hint).is_some() { self.retransmit_hint } else { NONE };
+        while at != self.unsent
+            && let Some(chunk) = pool.at(at)
+        {
+            if chunk.marks.contains(Marks::LOST) && !chunk.marks.contains(Marks::RETRANSMITTED) {
+                self.retransmit_hint = at;
+                return Some(at);
+            }
+            at = chunk.next;
+        }
+        self.retransmit_hint = NONE;
+        None
+    }
+}

@@ -1,0 +1,10 @@
+//! The sending half of a connection: what is queued, what is in flight, how long a round trip is.
+
+pub(crate) mod buffer;
+pub(crate) mod inflight;
+pub(crate) mod rtt;
+pub(crate) mod sender;
+
+pub(crate) use inflight::Delivery;
+pub(crate) use rtt::Rtt;
+pub(crate) use sender::Sender;

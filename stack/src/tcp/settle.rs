@@ -1,0 +1,385 @@
+//! What follows every change of a socket: it is put on the lists where it belongs, its timer is
+//! armed, its end is seen to.
+
+use super::connection::Pending;
+use super::demux::Target;
+use super::socket::{Binding, Kind};
+use super::state::State;
+use super::time_wait::TimeWait;
+use super::{Context, Tcp, env};
+use crate::error::Error;
+use crate::packet::{Allocator, Buffer, Transmit};
+use crate::readiness::Readiness;
+use crate::socket::Event;
+use crate::time::{Duration, Instant};
+
+use super::TcpId;
+
+/// How long to wait for memory before trying again.
+const RETRY: Duration = Duration::from_millis(1);
+/// Packets that one connection sends before the next has its turn.
+const TURN: u32 = 8;
+/// Buffers that must be free before those who wait for memory are woken.
+const PLENTY: usize = super::send::buffer::RESERVE + 32;
+
+impl<B: Buffer> Tcp<B> {
+    /// Sees to the socket at `index` after something happened to it.
+    pub(super) fn settle<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        index: u32,
+    ) {
+        self.latest = self.latest.max(cx.now);
+        let state = match self.sockets.at_mut(index) {
+            Some(socket) => socket.state(),
+            None => return,
+        };
+        match state {
+            State::TimeWait => self.enter_time_wait(cx, index),
+            State::Closed => self.detach(index),
+            _ => {}
+        }
+        self.schedule(index);
+        self.announce(index);
+    }
+
+    /// Puts the socket on the lists of those that send, and arms its timer.
+    fn schedule(&mut self, index: u32) {
+        let Some(socket) = self.sockets.at_mut(index) else { return };
+        let (transmit, deadline) = match &mut socket.kind {
+            Kind::Idle | Kind::Listening(_) => return,
+            Kind::Opening(opening) => (opening.transmit, opening.deadline),
+            Kind::Connected(c) => {
+                c.on_room(&mut socket.no_space, &socket.options);
+                (c.wants_transmit(), c.timers.earliest())
+            }
+        };
+        if transmit {
+            self.ready.push_back(index);
+        }
+        // A timer that is too early costs one look; moving it with every segment costs more.
+        let sooner = self.wheel.deadline(index).is_none_or(|armed| deadline < armed);
+        if deadline != Instant::FAR_FUTURE && sooner {
+            self.wheel.arm(index, deadline);
+        }
+    }
+
+    /// Takes note of what the program is to be told; forgets the socket if it is done with.
+    fn announce(&mut self, index: u32) {
+        let Some(socket) = self.sockets.at_mut(index) else { return };
+        if let Some(c) = socket.connection_mut() {
+            let edges = core::mem::take(&mut c.edges);
+            let error = c.error.take();
+            socket.edges |= edges;
+            socket.error = socket.error.or(error);
+        }
+        if socket.orphaned {
+            socket.edges = Readiness::empty();
+            if socket.state() == State::Closed {
+                self.release(index);
+            }
+            return;
+        }
+        if !socket.edges.is_empty() && socket.waiting_at.is_none() {
+            self.events.push_back(index);
+        }
+    }
+
+    /// The connection is over: its tuple is free, its unsent data forgotten. What was received
+    /// stays until it is read.
+    fn detach(&mut self, index: u32) {
+        let Some(socket) = self.sockets.at_mut(index) else { return };
+        if let Kind::Connected(c) = &mut socket.kind {
+            c.send.clear(&mut self.pool);
+            if core::mem::take(&mut socket.registered) {
+                self.demux.remove(c.hash, Target::Socket(index));
+            }
+            socket.done = true;
+        }
+        self.ready.remove(index);
+        self.starved.remove(index);
+        if matches!(socket.binding, Binding::Automatic | Binding::Inherited)
+            && matches!(socket.kind, Kind::Connected(_))
+        {
+            self.ports.bound.remove(index);
+        }
+    }
+
+    /// Both FINs are acknowledged: a small entry takes the connection's place.
+    fn enter_time_wait<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        index: u32,
+    ) {
+        let expires = cx.now + self.config.time_wait;
+        let Some(socket) = self.sockets.at_mut(index) else { return };
+        let Kind::Connected(c) = &mut socket.kind else { return };
+        let entry = TimeWait::new(c, &socket.options, expires);
+        let (hash, port) = (c.hash, c.tuple.local_port);
+        if c.pending.contains(Pending::ACK) {
+            self.replies.push(entry.acknowledgment(cx.now), cx.counters);
+        }
+        c.finish(None);
+        self.detach(index);
+        cx.counters.time_waits += 1;
+        match self.time_waits.insert(entry) {
+            Some(place) => {
+                self.demux.insert(hash, Target::TimeWait(place));
+                if let Some(count) = self.ports.time_waits.get_mut(usize::from(port)) {
+                    *count += 1;
+                }
+            }
+            None => cx.counters.time_wait_overflow += 1,
+        }
+    }
+
+    /// Removes a TIME-WAIT entry.
+    pub(super) fn end_time_wait(&mut self, place: u32) {
+        let Some(entry) = self.time_waits.remove(place) else { return };
+        let tuple = entry.tuple();
+        self.demux.remove(tuple.hash(self.keys.demux), Target::TimeWait(place));
+        if let Some(count) = self.ports.time_waits.get_mut(usize::from(tuple.local_port)) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    /// Removes an embryonic connection.
+    pub(super) fn end_opening(&mut self, place: u32) {
+        let Some(opening) = self.openings.remove_at(place) else { return };
+        self.demux.remove(opening.hash, Target::Opening(place));
+        self.ready_openings.remove(place);
+        self.wheel.cancel(self.opening_key(place));
+        let listener = opening.listener.and_then(|id| self.sockets.get_mut(id.0));
+        if let Some(Kind::Listening(listener)) = listener.map(|socket| &mut socket.kind) {
+            listener.openings = listener.openings.saturating_sub(1);
+        }
+    }
+
+    /// The wheel's key of the opening at `place`.
+    pub(super) fn opening_key(&self, place: u32) -> u32 {
+        self.sockets.capacity() as u32 + place
+    }
+
+    /// Forgets the socket and everything it holds.
+    pub(super) fn release(&mut self, index: u32) {
+        self.detach(index);
+        let Some(mut socket) = self.sockets.remove_at(index) else { return };
+        match &mut socket.kind {
+            Kind::Connected(c) => {
+                c.receive.clear(&mut self.pool);
+                c.send.clear(&mut self.pool);
+            }
+            Kind::Opening(opening) if socket.registered => {
+                self.demux.remove(opening.hash, Target::Socket(index));
+            }
+            _ => {}
+        }
+        self.ports.bound.remove(index);
+        self.ports.listening.remove(index);
+        self.wheel.cancel(index);
+        self.ready.remove(index);
+        self.events.remove(index);
+        self.starved.remove(index);
+    }
+
+    /// A connect has failed: the socket may try again.
+    pub(super) fn fail_opening(&mut self, index: u32, error: Error) {
+        let Some(socket) = self.sockets.at_mut(index) else { return };
+        if let Kind::Opening(opening) = &socket.kind
+            && core::mem::take(&mut socket.registered)
+        {
+            self.demux.remove(opening.hash, Target::Socket(index));
+        }
+        socket.kind = Kind::Idle;
+        socket.done = true;
+        socket.error = Some(error);
+        socket.edges |= Readiness::READABLE
+            | Readiness::WRITABLE
+            | Readiness::ERROR
+            | Readiness::HANGUP
+            | Readiness::READ_HANGUP;
+        if socket.binding == Binding::Automatic {
+            socket.binding = Binding::None;
+            socket.port = 0;
+            socket.local = socket.family.unspecified();
+            self.ports.bound.remove(index);
+        }
+        self.ready.remove(index);
+    }
+
+    /// The next packet to send; call until `None`.
+    pub fn poll_transmit<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+    ) -> Option<Transmit<B>> {
+        if self.replies.len() > 0 {
+            match self.replies.poll_transmit(cx.allocator) {
+                Some(transmit) => return Some(transmit),
+                None => return self.no_buffer(cx),
+            }
+        }
+        while let Some(place) = self.ready_openings.front() {
+            let sent = match self.openings.at_mut(place) {
+                Some(opening) => opening.poll_transmit(cx.now, cx.allocator, cx.counters),
+                None => Ok(None),
+            };
+            match sent {
+                Ok(Some(transmit)) => return Some(transmit),
+                Ok(None) => self.ready_openings.remove(place),
+                Err(_) => return self.no_buffer(cx),
+            }
+        }
+        while let Some(index) = self.ready.front() {
+            let sent = match self.sockets.at_mut(index) {
+                Some(socket) => match &mut socket.kind {
+                    Kind::Connected(c) => c.poll_transmit(&mut env!(self, cx, &socket.options)),
+                    Kind::Opening(o) => o.poll_transmit(cx.now, cx.allocator, cx.counters),
+                    _ => Ok(None),
+                },
+                None => Ok(None),
+            };
+            let Ok(sent) = sent else { return self.no_buffer(cx) };
+            self.turn += 1;
+            if sent.is_none() || self.turn >= TURN {
+                self.turn = 0;
+                self.ready.remove(index);
+                if sent.is_some() {
+                    self.ready.push_back(index);
+                }
+            }
+            // Sending arms timers and may end a wait for room.
+            self.schedule_timer(index);
+            if sent.is_some() {
+                return sent;
+            }
+        }
+        None
+    }
+
+    fn schedule_timer(&mut self, index: u32) {
+        let Some(Kind::Connected(c)) = self.sockets.at(index).map(|s| &s.kind) else { return };
+        let deadline = c.timers.earliest();
+        let sooner = self.wheel.deadline(index).is_none_or(|armed| deadline < armed);
+        if deadline != Instant::FAR_FUTURE && sooner {
+            self.wheel.arm(index, deadline);
+        }
+    }
+
+    /// No buffer to send with: everything stays as it is until there is one.
+    fn no_buffer<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+    ) -> Option<Transmit<B>> {
+        cx.counters.transmit_no_memory += 1;
+        self.retry_at = Some(cx.now + RETRY);
+        None
+    }
+
+    /// Does what is due at `cx.now`. Cheap when nothing is.
+    pub fn on_timeouts<A: Allocator<Buffer = B>>(&mut self, cx: &mut Context<'_, A>) {
+        self.latest = self.latest.max(cx.now);
+        if self.retry_at.is_some_and(|at| at <= cx.now) {
+            self.retry_at = None;
+        }
+        self.feed_starved(cx);
+        let sockets = self.sockets.capacity() as u32;
+        while let Some(key) = self.wheel.expire(cx.now) {
+            if key >= sockets {
+                self.on_opening_timer(cx, key - sockets);
+            } else {
+                self.on_socket_timer(cx, key);
+            }
+        }
+        while let Some(place) = self.time_waits.expired(cx.now) {
+            self.end_time_wait(place);
+        }
+    }
+
+    fn on_socket_timer<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        index: u32,
+    ) {
+        let Some(socket) = self.sockets.at_mut(index) else { return };
+        match &mut socket.kind {
+            Kind::Connected(c) => c.on_timers(&mut env!(self, cx, &socket.options)),
+            Kind::Opening(opening) if opening.deadline <= cx.now => {
+                let user = socket.options.user_timeout;
+                let late = !user.is_zero() && cx.now - opening.started >= user;
+                if late || !opening.on_timeout(cx.now, &self.config) {
+                    let error = opening.soft_error.unwrap_or(Error::TimedOut);
+                    cx.counters.attempt_failures += 1;
+                    self.fail_opening(index, error);
+                } else {
+                    cx.counters.retransmitted += 1;
+                }
+            }
+            _ => {}
+        }
+        self.settle(cx, index);
+    }
+
+    fn on_opening_timer<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        place: u32,
+    ) {
+        let key = self.opening_key(place);
+        let Some(opening) = self.openings.at_mut(place) else { return };
+        if opening.deadline > cx.now {
+            let deadline = opening.deadline;
+            return self.wheel.arm(key, deadline);
+        }
+        if !opening.on_timeout(cx.now, &self.config) {
+            cx.counters.attempt_failures += 1;
+            return self.end_opening(place);
+        }
+        if opening.transmit {
+            cx.counters.synack_retransmitted += 1;
+            self.ready_openings.push_back(place);
+        }
+        let deadline = opening.deadline;
+        self.wheel.arm(key, deadline);
+    }
+
+    /// Nothing is due before this moment (a lower bound); `None` when nothing is pending.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let waiting = !self.starved.is_empty();
+        let retry = self.retry_at.or(waiting.then(|| self.latest + RETRY));
+        let time_wait = self.time_waits.next_expiry(self.latest);
+        [self.wheel.next_expiry(), time_wait, retry].into_iter().flatten().min()
+    }
+
+    /// Wakes those who wait for memory, once there is some.
+    pub(super) fn feed_starved<A: Allocator<Buffer = B>>(&mut self, cx: &mut Context<'_, A>) {
+        if self.starved.is_empty()
+            || cx.allocator.available() <= PLENTY
+            || self.pool.len() + self.segments / 16 >= self.segments
+        {
+            return;
+        }
+        while let Some(index) = self.starved.pop_front() {
+            if let Some(socket) = self.sockets.at_mut(index) {
+                socket.edges |= Readiness::WRITABLE;
+                self.announce(index);
+            }
+        }
+    }
+
+    /// The next socket that became readier, or saw a new edge; call until `None`.
+    pub fn poll_event(&mut self) -> Option<Event<TcpId>> {
+        while let Some(index) = self.events.pop_front() {
+            let starved = self.starved.contains(index);
+            let Some(id) = self.sockets.handle_at(index) else { continue };
+            let Some(socket) = self.sockets.at_mut(index) else { continue };
+            socket.edges = Readiness::empty();
+            let readiness = socket.readiness(starved);
+            if !readiness.is_empty() {
+                return Some(Event { socket: TcpId(id), owner: socket.owner, readiness });
+            }
+        }
+        None
+    }
+
+}

@@ -1,0 +1,210 @@
+//! A socket of the program: what it is bound to, its options, and what it has become.
+
+use super::TcpId;
+use super::connection::Connection;
+use super::opening::Opening;
+use super::opening::listener::Listener;
+use super::receive::Urgent;
+use super::state::State;
+use crate::error::Error;
+use crate::options::Options;
+use crate::readiness::Readiness;
+use crate::socket::Family;
+use core::net::{IpAddr, SocketAddr};
+
+/// How the socket came by its local port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Binding {
+    /// It has none.
+    None,
+    /// The program chose the address, the port comes with connect or listen.
+    Address,
+    /// The program chose it, or asked bind for any: it keeps it until it is closed.
+    Bound,
+    /// connect chose it: it goes with the connection.
+    Automatic,
+    /// It was accepted: it shares its listener's.
+    Inherited,
+}
+
+/// What the socket is.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // Boxes would need an allocator; most sockets are connected.
+pub(crate) enum Kind {
+    /// Neither listening nor connected.
+    Idle,
+    Listening(Listener),
+    /// connect is under way.
+    Opening(Opening),
+    /// Connected, or was.
+    Connected(Connection),
+}
+
+/// A socket.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub owner: u64,
+    pub family: Family,
+    pub binding: Binding,
+    /// The bound address; the unspecified one is every one of ours.
+    pub local: IpAddr,
+    pub port: u16,
+    pub options: Options,
+    /// `SO_ERROR`.
+    pub error: Option<Error>,
+    /// What the program has not been told yet.
+    pub edges: Readiness,
+    /// The program was told that there is no room to send (Linux: `SOCK_NOSPACE`).
+    pub no_space: bool,
+    /// The program has closed it.
+    pub orphaned: bool,
+    /// It has an entry in the demultiplexing table.
+    pub registered: bool,
+    /// A connect failed or a connection ended: it is told once (Linux: `SOCK_DONE`).
+    pub done: bool,
+    /// The listener in whose accept queue it waits.
+    pub waiting_at: Option<TcpId>,
+    /// The next in that queue, index + 1.
+    pub next_waiting: u32,
+    pub kind: Kind,
+}
+
+impl Socket {
+    pub fn new(family: Family, options: Options) -> Self {
+        Socket {
+            owner: 0,
+            family,
+            binding: Binding::None,
+            local: family.unspecified(),
+            port: 0,
+            options,
+            error: None,
+            edges: Readiness::empty(),
+            no_space: false,
+            orphaned: false,
+            registered: false,
+            done: false,
+            waiting_at: None,
+            next_waiting: 0,
+            kind: Kind::Idle,
+        }
+    }
+
+    pub fn state(&self) -> State {
+        match &self.kind {
+            Kind::Idle => State::Closed,
+            Kind::Listening(_) => State::Listen,
+            Kind::Opening(opening) => opening.state,
+            Kind::Connected(connection) => connection.state,
+        }
+    }
+
+    pub fn connection(&self) -> Option<&Connection> {
+        match &self.kind {
+            Kind::Connected(connection) => Some(connection),
+            _ => None,
+        }
+    }
+
+    pub fn connection_mut(&mut self) -> Option<&mut Connection> {
+        match &mut self.kind {
+            Kind::Connected(connection) => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// What poll(2) says, exactly as Linux's `tcp_poll`. `starved`: sending fails for want of
+    /// memory just now.
+    pub fn readiness(&self, starved: bool) -> Readiness {
+        let readable = Readiness::READABLE | Readiness::READ_NORMAL;
+        let writable = Readiness::WRITABLE | Readiness::WRITE_NORMAL;
+        let mut ready = Readiness::empty();
+        ready.set(Readiness::ERROR, self.error.is_some());
+        match &self.kind {
+            Kind::Listening(listener) => {
+                return if listener.waiting > 0 { readable } else { Readiness::empty() };
+            }
+            Kind::Opening(_) => {}
+            Kind::Idle => {
+                ready |= Readiness::HANGUP | writable;
+                if self.done {
+                    ready |= readable | Readiness::READ_HANGUP;
+                }
+            }
+            Kind::Connected(c) => {
+                let closed = c.state == State::Closed;
+                let read_shut = closed || c.shut_read || c.receive.fin;
+                let write_shut = closed || c.shut_write;
+                ready.set(Readiness::HANGUP, read_shut && write_shut);
+                if read_shut {
+                    ready |= readable | Readiness::READ_HANGUP;
+                }
+                if self.is_readable(c) {
+                    ready |= readable;
+                }
+                let room = !starved && c.send.is_writable(self.options.not_sent_low_water);
+                if write_shut || room {
+                    ready |= writable;
+                }
+                ready.set(Readiness::PRIORITY, matches!(c.receive.urgent, Urgent::Valid(_)));
+            }
+        }
+        ready
+    }
+
+    fn is_readable(&self, c: &Connection) -> bool {
+        let receive = &c.receive;
+        let mut target = self.options.receive_low_water.max(1);
+        let at_mark = receive.urgent != Urgent::None && receive.urgent_seq == receive.copied;
+        if at_mark && !self.options.oob_inline {
+            target += 1;
+        }
+        let unread = receive.unread();
+        // A target that the buffer cannot hold must not wait for ever.
+        unread >= target || (unread > 0 && receive.window() < receive.ack.peer_mss)
+    }
+
+    /// The address as the program's family shows it.
+    pub fn present(&self, address: SocketAddr) -> SocketAddr {
+        match (self.family, address.ip()) {
+            (Family::V6, IpAddr::V4(v4)) => {
+                SocketAddr::new(IpAddr::V6(v4.to_ipv6_mapped()), address.port())
+            }
+            _ => address,
+        }
+    }
+
+    /// Our end.
+    pub fn local_address(&self) -> SocketAddr {
+        let address = match &self.kind {
+            Kind::Opening(opening) => opening.tuple.local_address(),
+            Kind::Connected(connection) => connection.tuple.local_address(),
+            _ => SocketAddr::new(self.local, self.port),
+        };
+        if self.family == Family::V6 && address.ip() == Family::V4.unspecified() {
+            return SocketAddr::new(Family::V6.unspecified(), address.port());
+        }
+        self.present(address)
+    }
+}
+
+/// An IPv4 address that came as an IPv6 one (RFC 4291 §2.5.5.2) is taken for what it is.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => SocketAddr::new(IpAddr::V4(v4), address.port()),
+            None => address,
+        },
+        IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Socket;
+
+    #[test]
+    fn an_idle_connection_costs_at_most_a_kibibyte() {
+        assert!(size_of::<Socket>() <= 1000, "{}", size_of::<Socket>());
+    }
+}
