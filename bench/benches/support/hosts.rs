@@ -122,6 +122,10 @@ impl Hosts {
         self.server.bind(self.now, server, there).expect("a free port");
         self.client.connect(self.now, client, there).expect("a route");
         self.server.connect(self.now, server, back).expect("a route");
+        // The first datagram waits until the neighbor is known.
+        send(&mut self.client, self.now, client, &[0]);
+        self.settle();
+        receive(&mut self.server, self.now, server, &mut [0]);
         (client, server)
     }
 
