@@ -1,64 +1,70 @@
-//! The engine's public calls.
+//! The engine's public calls on sockets and sets.
 
-use crate::epoll::{EpollChange, EpollEntry, EpollError, EpollId};
-use crate::file::{File, FileId, Kind};
-use crate::seam::{Settings, Shard, SocketId};
-use crate::wait::{PollEntry, Wait};
+use crate::epoll::{DOORBELL_DATA, EpollChange, EpollEntry, EpollError, EpollId, Set};
+use crate::file::{File, FileId, Kind, Path, Reason};
+use crate::process::Target;
+use crate::shard::{Shard, SocketId};
+use crate::shared::{Held, Shared};
+use crate::thread::Restartable;
+use crate::wait::{PollEntry, Quest, Spinning, Wait, Watched};
+use crate::world::FileLinks;
+use crate::{alloc, clock, fds, sys};
+use control::Settings;
 use core::ffi::c_int;
-use core::fmt;
+use core::sync::atomic::{AtomicU32, Ordering};
+use dpdk::RxInterrupt;
 use stack::error::Error;
+use stack::options::Linger;
 use stack::readiness::Readiness;
-use stack::socket::Family;
-use stack::time::Instant;
+use stack::shard::SocketKind;
+use stack::socket::{Family, Shutdown};
+use stack::time::{Duration, Instant};
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-const LATER: &str = "the engine is being written";
+/// The engine of this family of processes, as seen from this process.
+pub struct Engine {
+    pub(crate) shared: &'static Shared,
+    pub(crate) settings: &'static Settings,
+    pub(crate) spinning: Spinning,
+    pub(crate) rx: Option<RxInterrupt>,
+    /// The port's interrupt has to be armed before a sleep.
+    pub(crate) has_device_interrupt: bool,
+}
 
-/// Why the engine did not start: one line that names the setting and the remedy.
-#[derive(Debug, Clone)]
-pub struct StartError(pub String);
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+impl core::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Engine").field("id", &self.shared.id).finish_non_exhaustive()
     }
 }
 
-impl std::error::Error for StartError {}
+/// This process's slot.
+static SLOT: AtomicU32 = AtomicU32::new(0);
 
-/// The engine of this family of processes, as seen from this process.
-#[derive(Debug)]
-pub struct Engine {
-    _private: (),
-}
-
-/// Brings the engine up: device, region, shard, keeper. Idempotent; a second caller waits for the
-/// first. Takes about 110 ms. A failed start is remembered and returned again.
-///
-/// # Errors
-/// One line that names the setting and the remedy; nothing is left behind.
-pub fn start(settings: &Settings) -> Result<&'static Engine, StartError> {
-    let _ = settings;
-    Err(StartError(LATER.into()))
-}
-
-/// The engine, if it has been started (in this process or before the fork).
-#[must_use]
-pub fn get() -> Option<&'static Engine> {
-    None
+/// Turns a panic of the stack into an error: the lock is marked, and the next taker repairs.
+fn guarded<R>(f: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+    catch_unwind(AssertUnwindSafe(f)).unwrap_or(Err(Error::NetworkDown))
 }
 
 impl Engine {
+    pub(crate) fn slot(&self) -> u32 {
+        SLOT.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_slot(slot: u32) {
+        SLOT.store(slot, Ordering::Relaxed);
+    }
+
     /// The clock of every deadline: `CLOCK_MONOTONIC`.
     #[must_use]
     pub fn now(&self) -> Instant {
-        unreachable!("{LATER}")
+        clock::now()
     }
 
     /// What it was started with.
     #[must_use]
-    pub fn settings(&self) -> &Settings {
-        unreachable!("{LATER}")
+    pub fn settings(&self) -> &'static Settings {
+        self.settings
     }
 
     /// A new socket of the stack and its description, held once by this process.
@@ -66,19 +72,44 @@ impl Engine {
     /// # Errors
     /// `TooManyFiles`, `NoBufferSpace`, `AddressFamilyNotSupported`, `NetworkDown`.
     pub fn create(&self, kind: Kind, family: Family) -> Result<FileId, Error> {
-        let _ = (kind, family);
-        unreachable!("{LATER}")
+        guarded(|| {
+            let mut held = self.shared.enter()?;
+            held.change();
+            let socket_kind = match kind {
+                Kind::Tcp => SocketKind::Tcp,
+                Kind::Udp => SocketKind::Udp,
+            };
+            let socket = held.world.shard.socket(socket_kind, family)?;
+            held.adopt(self.slot(), kind, family, socket).inspect_err(|_| {
+                held.world.shard.close(held.now, socket);
+            })
+        })
     }
 
     /// Takes a connection off a listener's queue, waiting as `wait` says (`O_NONBLOCK` is the
-    /// caller's to look at). The new description is blocking, on [`crate::Path::Stack`], and held
-    /// once by this process.
+    /// caller's to look at). The new description is blocking, on [`Path::Stack`], and held once by
+    /// this process.
     ///
     /// # Errors
     /// As accept(2): `WouldBlock`, `Interrupted`, `InvalidArgument`, `TooManyFiles`, ….
     pub fn accept(&self, listener: FileId, wait: Wait) -> Result<(FileId, SocketAddr), Error> {
-        let _ = (listener, wait);
-        unreachable!("{LATER}")
+        let slot = self.slot();
+        self.blocking_held(listener, Readiness::READABLE, wait, |held, socket| {
+            let (accepted, peer) = held.world.shard.accept(held.now, socket)?;
+            let family = Family::of(peer.ip());
+            match held.adopt(slot, Kind::Tcp, family, accepted) {
+                Ok(file) => {
+                    if let Some(file) = held.shared.file(file) {
+                        file.set_path(Path::Stack, Reason::Routed);
+                    }
+                    Ok((file, peer))
+                }
+                Err(error) => {
+                    held.world.shard.abort(held.now, accepted);
+                    Err(error)
+                }
+            }
+        })
     }
 
     /// This process holds one more descriptor of `file`.
@@ -86,30 +117,83 @@ impl Engine {
     /// # Errors
     /// `BadDescriptor` if it is gone, `TooManyFiles` if the table of references is full.
     pub fn retain(&self, file: FileId) -> Result<(), Error> {
-        let _ = file;
-        unreachable!("{LATER}")
+        guarded(|| {
+            let mut held = self.shared.enter()?;
+            self.file(file).ok_or(Error::BadDescriptor)?;
+            held.hold(self.slot(), Target::File(file.index()), 1)
+        })
     }
 
     /// This process holds one descriptor less. The last one anywhere closes the socket, as its
     /// `SO_LINGER` says (waits then, at most as long as set).
     pub fn release(&self, file: FileId) {
-        let _ = file;
-        unreachable!("{LATER}")
+        // A failed engine has nothing left to close.
+        let _ = guarded(|| {
+            let target = Target::File(file.index());
+            let mut held = self.shared.enter()?;
+            self.file(file).ok_or(Error::BadDescriptor)?;
+            if let Some(seconds) = held.lingers(self.slot(), file) {
+                drop(held);
+                self.linger(file, seconds);
+                held = self.shared.enter()?;
+                self.file(file).ok_or(Error::BadDescriptor)?;
+            }
+            held.drop_one(self.slot(), target);
+            held.dispatch();
+            Ok(())
+        });
+    }
+
+    /// Waits until what was sent is acknowledged: close(2) with `SO_LINGER`.
+    fn linger(&self, file: FileId, seconds: u32) {
+        let end = clock::now() + Duration::from_secs(u64::from(seconds));
+        loop {
+            let rest = self.with(file, |shard, socket, now| {
+                // Fails when it is not connected (any more): then nothing is unsent.
+                shard.shutdown(now, socket, Shutdown::Write)?;
+                shard.send_queued(socket)
+            });
+            let now = clock::now();
+            if !matches!(rest, Ok(1..)) || now >= end {
+                return;
+            }
+            // Acknowledgements make no event unless somebody waits for room: look now and then.
+            let next = end.min(now + Duration::from_millis(5));
+            let mut entry =
+                [PollEntry { file, interest: Readiness::empty(), found: Readiness::empty() }];
+            if self.poll(&mut entry, &mut [], Wait::Until(next), None).is_err()
+                || !entry[0].found.is_empty()
+            {
+                return;
+            }
+        }
     }
 
     /// Closes the stack's socket of `file` because the kernel carries it from now on; the
     /// description stays (for flags, path and listings) with [`File::socket`] `None`. Its epoll
     /// entries are removed: list them first ([`Engine::epoll_entries`]).
-    pub fn surrender(&self, file: FileId, reason: crate::Reason) {
-        let _ = (file, reason);
-        unreachable!("{LATER}")
+    pub fn surrender(&self, file: FileId, reason: Reason) {
+        // A failed engine has nothing left to close.
+        let _ = guarded(|| {
+            let mut held = self.shared.enter()?;
+            held.change();
+            let state = self.file(file).ok_or(Error::BadDescriptor)?;
+            state.set_path(Path::Kernel, reason);
+            held.drop_entries_of_file(file.index());
+            if let Some(socket) = state.socket() {
+                state.set_socket(None);
+                held.world.shard.set_owner(socket, 0);
+                held.world.shard.close(held.now, socket);
+            }
+            Ok(())
+        });
     }
 
     /// The description; `None` if it is gone.
+    #[inline]
     #[must_use]
-    pub fn file(&self, file: FileId) -> Option<&File> {
-        let _ = file;
-        unreachable!("{LATER}")
+    pub fn file(&self, file: FileId) -> Option<&'static File> {
+        self.shared.file(file)
     }
 
     /// Runs `f` under the lock, for calls that never wait. The port is polled first if nobody has
@@ -123,8 +207,15 @@ impl Engine {
         file: FileId,
         f: impl FnOnce(&mut Shard, SocketId, Instant) -> Result<R, Error>,
     ) -> Result<R, Error> {
-        let _ = (file, f);
-        unreachable!("{LATER}")
+        guarded(|| {
+            let mut held = self.shared.enter()?;
+            held.drive_if_stale();
+            let socket = held.socket(file)?;
+            held.change();
+            let answer = f(&mut held.world.shard, socket, held.now);
+            held.dispatch();
+            answer
+        })
     }
 
     /// As [`Engine::with`] for questions about no socket in particular (routes, addresses).
@@ -135,8 +226,13 @@ impl Engine {
         &self,
         f: impl FnOnce(&mut Shard, Instant) -> Result<R, Error>,
     ) -> Result<R, Error> {
-        let _ = f;
-        unreachable!("{LATER}")
+        guarded(|| {
+            let mut held = self.shared.enter()?;
+            held.change();
+            let answer = f(&mut held.world.shard, held.now);
+            held.dispatch();
+            answer
+        })
     }
 
     /// Runs `op`; when it says `WouldBlock`, drives the port, spins, then sleeps until the socket
@@ -152,10 +248,22 @@ impl Engine {
         file: FileId,
         interest: Readiness,
         wait: Wait,
-        op: impl FnMut(&mut Shard, SocketId, Instant) -> Result<T, Error>,
+        mut op: impl FnMut(&mut Shard, SocketId, Instant) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let _ = (file, interest, wait, op);
-        unreachable!("{LATER}")
+        self.blocking_held(file, interest, wait, |held, socket| {
+            op(&mut held.world.shard, socket, held.now)
+        })
+    }
+
+    fn blocking_held<T>(
+        &self,
+        file: FileId,
+        interest: Readiness,
+        wait: Wait,
+        op: impl FnMut(&mut Held<'static>, SocketId) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut quest = Call { file, interest, wait, op, seen: 0 };
+        guarded(|| self.pursue(&mut quest, wait, None)?.ok_or(Error::WouldBlock))
     }
 
     /// What `file` is ready for at this moment (drives the port once).
@@ -163,14 +271,18 @@ impl Engine {
     /// # Errors
     /// `BadDescriptor`, `NetworkDown`.
     pub fn readiness(&self, file: FileId) -> Result<Readiness, Error> {
-        let _ = file;
-        unreachable!("{LATER}")
+        guarded(|| {
+            let mut held = self.shared.enter()?;
+            held.drive();
+            let socket = held.socket(file)?;
+            Ok(held.world.shard.readiness(socket))
+        })
     }
 
     /// poll(2), ppoll(2), select(2), pselect(2), and waiting on sockets that live in both worlds:
     /// waits until a stack socket or a kernel descriptor is ready. Fills `found` of every entry and
     /// `revents` of every kernel descriptor. `wait` is `No`, `Until` or `Forever`; `mask` is in
-    /// force while waiting, as in ppoll(2).
+    /// force while waiting, as in ppoll(2). Returns how many of both are ready.
     ///
     /// # Errors
     /// `Interrupted` when a handler ran; `NetworkDown`.
@@ -181,8 +293,16 @@ impl Engine {
         wait: Wait,
         mask: Option<&libc::sigset_t>,
     ) -> Result<usize, Error> {
-        let _ = (entries, kernel, wait, mask);
-        unreachable!("{LATER}")
+        let mut quest = Poll { entries, kernel, seen: 0 };
+        guarded(|| {
+            let found = self.pursue(&mut quest, wait, mask.map(sys::signal_set))?;
+            let Poll { entries, kernel, .. } = quest;
+            if found == Some(Found::Stack) && !kernel.is_empty() {
+                let _ = sys::ppoll(kernel, Some(Duration::ZERO), None);
+            }
+            let stack = entries.iter().filter(|entry| !entry.found.is_empty()).count();
+            Ok(stack + kernel.iter().filter(|entry| entry.revents != 0).count())
+        })
     }
 
     /// A set beside the kernel's `epfd`, held once by this process.
@@ -190,36 +310,70 @@ impl Engine {
     /// # Errors
     /// `TooManyFiles`.
     pub fn epoll_create(&self) -> Result<EpollId, Error> {
-        unreachable!("{LATER}")
+        guarded(|| {
+            let mut held = self.shared.enter()?;
+            held.change();
+            let handle = held.world.sets.insert(Set::default()).map_err(|_| Error::TooManyFiles)?;
+            if let Err(error) = held.hold(self.slot(), Target::Set(handle.index()), 1) {
+                held.world.sets.remove(handle);
+                return Err(error);
+            }
+            EpollId::from_handle(handle).ok_or(Error::TooManyFiles)
+        })
     }
 
     /// One more descriptor of the set in this process (`dup`).
     pub fn epoll_retain(&self, set: EpollId) {
-        let _ = set;
-        unreachable!("{LATER}")
+        // Without a place for it the set ends with the descriptors that are counted.
+        let _ = guarded(|| {
+            let mut held = self.shared.enter()?;
+            held.world.sets.get(set.handle()).ok_or(Error::BadDescriptor)?;
+            held.hold(self.slot(), Target::Set(set.handle().index()), 1)
+        });
     }
 
     /// One descriptor less; the last one anywhere frees the set.
     pub fn epoll_release(&self, set: EpollId) {
-        let _ = set;
-        unreachable!("{LATER}")
+        // A failed engine has nothing left to free.
+        let _ = guarded(|| {
+            let mut held = self.shared.enter()?;
+            held.world.sets.get(set.handle()).ok_or(Error::BadDescriptor)?;
+            held.drop_one(self.slot(), Target::Set(set.handle().index()));
+            Ok(())
+        });
     }
 
-    /// epoll_ctl(2) for a socket of the stack. (A socket on [`crate::Path::Both`] is registered in
-    /// the kernel's epfd as well, by the caller.)
+    /// epoll_ctl(2) for a socket of the stack. (A socket on [`Path::Both`] is registered in the
+    /// kernel's epfd as well, by the caller.)
     ///
     /// # Errors
     /// As Linux.
     pub fn epoll_ctl(&self, set: EpollId, change: EpollChange) -> Result<(), EpollError> {
-        let _ = (set, change);
-        unreachable!("{LATER}")
+        let mut outcome = Ok(());
+        let called = guarded(|| {
+            outcome = self.shared.enter()?.epoll_ctl(set, change);
+            Ok(())
+        });
+        called.map_err(|_| EpollError::BadDescriptor).and(outcome)
     }
 
     /// The caller added (+1) or removed (-1) a kernel descriptor in the real epfd. While the count
-    /// is zero the kernel is asked only when sleeping.
+    /// is zero the kernel is not asked.
     pub fn epoll_kernel_count(&self, set: EpollId, change: i32) {
-        let _ = (set, change);
-        unreachable!("{LATER}")
+        // A failed engine counts nothing.
+        let _ = guarded(|| {
+            let mut held = self.shared.enter()?;
+            held.change();
+            let state = held.world.sets.get_mut(set.handle()).ok_or(Error::BadDescriptor)?;
+            let before = state.kernel;
+            state.kernel = (before + change).max(0);
+            if before == 0 && change > 0 {
+                // Those who sleep without the kernel's part must look at it from now on.
+                let index = set.handle().index();
+                while held.world.wake_set(index, held.shared, &mut held.wakes) {}
+            }
+            Ok(())
+        });
     }
 
     /// The epfd itself is about to be watched by the kernel (added to another epfd, polled,
@@ -229,14 +383,47 @@ impl Engine {
     /// # Errors
     /// `TooManyFiles` when the socket for it cannot be made.
     pub fn epoll_expose(&self, set: EpollId, epfd: c_int) -> Result<(), Error> {
-        let _ = (set, epfd);
-        unreachable!("{LATER}")
+        guarded(|| {
+            let mut held = self.shared.enter()?;
+            let index = set.handle().index();
+            let state = held.world.sets.get(set.handle()).ok_or(Error::BadDescriptor)?;
+            if state.doorbell().is_some() {
+                return Ok(());
+            }
+            held.change();
+            let owner = crate::doorbell::NOBODY;
+            let doorbells = &held.shared.doorbells;
+            let (fd, doorbell) = doorbells.create(owner).map_err(|_| Error::TooManyFiles)?;
+            let events = libc::EPOLLIN as u32;
+            let added = sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, fd, events, DOORBELL_DATA);
+            if added.is_err() || !doorbells.remember(fd, doorbell) {
+                fds::unprotect(fd);
+                sys::close(fd);
+                doorbells.free(doorbell);
+                return Err(Error::TooManyFiles);
+            }
+            if let Some(state) = held.world.sets.at_mut(index) {
+                state.expose(doorbell);
+            }
+            held.world.exposed += 1;
+            if held.has_ready(index) {
+                held.wakes.ring(doorbell, held.shared);
+            }
+            // Those who sleep without the kernel's part must look at it from now on.
+            while held.world.wake_set(index, held.shared, &mut held.wakes) {}
+            Ok(())
+        })
     }
 
     /// Calls `each` with every entry for `file` in any set, outside the lock.
     pub fn epoll_entries(&self, file: FileId, each: &mut dyn FnMut(EpollEntry)) {
-        let _ = (file, each);
-        unreachable!("{LATER}")
+        let found = guarded(|| {
+            let held = self.shared.enter()?;
+            let mut found = Vec::new();
+            alloc::allow(|| held.entries_of(file, &mut |entry| found.push(entry)));
+            Ok(found)
+        });
+        found.unwrap_or_default().into_iter().for_each(each);
     }
 
     /// epoll_wait(2), epoll_pwait(2): stack sockets and the kernel descriptors of `epfd`.
@@ -251,59 +438,276 @@ impl Engine {
         wait: Wait,
         mask: Option<&libc::sigset_t>,
     ) -> Result<usize, Error> {
-        let _ = (set, epfd, events, wait, mask);
-        unreachable!("{LATER}")
+        let kernel = [libc::pollfd { fd: epfd, events: libc::POLLIN, revents: 0 }];
+        let room = events.len();
+        let mut quest = EpollWait {
+            set,
+            epfd,
+            events,
+            kernel,
+            asks_kernel: false,
+            exposed: false,
+            kernel_first: false,
+        };
+        guarded(|| {
+            let mask = mask.map(sys::signal_set);
+            let found = self.pursue(&mut quest, wait, mask)?.unwrap_or(0);
+            if found == 0 || found == room || !quest.asks_kernel || quest.kernel_first {
+                return Ok(found);
+            }
+            // The kernel's share of a call that the stack has answered already.
+            Ok(found + quest.take_kernel(found))
+        })
     }
 }
 
-/// What [`prepare_fork`] prepared.
-#[derive(Debug)]
-#[must_use]
-pub struct ForkToken {
-    _private: (),
+impl Held<'_> {
+    /// A description for a socket, held once by the process.
+    fn adopt(
+        &mut self,
+        process: u32,
+        kind: Kind,
+        family: Family,
+        socket: SocketId,
+    ) -> Result<FileId, Error> {
+        self.change();
+        let links = FileLinks::default();
+        let handle = self.world.files.insert(links).map_err(|_| Error::TooManyFiles)?;
+        let id = FileId::from_handle(handle).ok_or(Error::TooManyFiles)?;
+        if let Err(error) = self.hold(process, Target::File(handle.index()), 1) {
+            self.world.files.remove(handle);
+            return Err(error);
+        }
+        let file = &self.shared.files[handle.index() as usize];
+        file.begin(kind, family, Some(socket));
+        file.publish(handle.generation());
+        self.world.shard.set_owner(socket, id.to_bits());
+        self.shared.open_files.fetch_add(1, Ordering::Relaxed);
+        Ok(id)
+    }
+
+    /// Whether releasing this descriptor closes a socket that wants to linger, and how long.
+    fn lingers(&self, process: u32, file: FileId) -> Option<u32> {
+        let SocketId::Tcp(_) = self.socket(file).ok()? else { return None };
+        let options = self.world.shard.options(self.socket(file).ok()?).ok()?;
+        match options.linger {
+            Linger::Wait(seconds) if self.is_last(process, Target::File(file.index())) => {
+                Some(seconds)
+            }
+            _ => None,
+        }
+    }
 }
 
-/// Before a fork: a slot for the child with a copy of this process's references, and its lifeline
-/// to the keeper, so that there is no moment in which a child holds sockets that nobody knows of.
-/// Works before [`start`] too (then it waits for a start under way in another thread).
-pub fn prepare_fork() -> ForkToken {
-    ForkToken { _private: () }
+/// A call on one socket.
+struct Call<F> {
+    file: FileId,
+    interest: Readiness,
+    wait: Wait,
+    op: F,
+    /// The count of events at the last attempt.
+    seen: u32,
 }
 
-/// In the parent after a fork: the child's pid, or `None` if it failed. (An atfork handler, which
-/// does not learn the outcome, calls [`fork_parent_unknown`](fork_parent) with `Some(0)`.)
-pub fn fork_parent(token: ForkToken, child: Option<libc::pid_t>) {
-    let _ = (token, child);
+impl<T, F> Quest for Call<F>
+where
+    F: FnMut(&mut Held<'static>, SocketId) -> Result<T, Error>,
+{
+    type Answer = T;
+
+    fn attempt(&mut self, held: &mut Held<'static>) -> Result<Option<T>, Error> {
+        let file = held.shared.file(self.file).ok_or(Error::BadDescriptor)?;
+        let socket = file.socket().ok_or(Error::BadDescriptor)?;
+        self.seen = file.events();
+        held.change();
+        let answer = (self.op)(held, socket);
+        held.dispatch();
+        match answer {
+            Err(Error::WouldBlock) => Ok(None),
+            Err(error) => Err(error),
+            Ok(answer) => {
+                held.pass_on(self.file);
+                Ok(Some(answer))
+            }
+        }
+    }
+
+    fn has_changed(&self, shared: &Shared) -> bool {
+        shared.file(self.file).is_none_or(|file| file.events() != self.seen)
+    }
+
+    fn watch(&self, held: &mut Held<'static>, waiter: u32) -> bool {
+        held.world.watch(waiter, Watched::File(self.file.index()), self.interest, true)
+    }
+
+    fn kernel(&mut self) -> &mut [libc::pollfd] {
+        &mut []
+    }
+
+    fn ask_kernel(&mut self) -> Result<Option<T>, Error> {
+        Ok(None)
+    }
+
+    fn deadline(&self, held: &mut Held<'static>) -> Result<Option<Instant>, Error> {
+        let socket = held.socket(self.file)?;
+        let options = held.world.shard.options(socket)?;
+        let timeout = match self.wait {
+            Wait::SendTimeout => options.send_timeout,
+            _ => options.receive_timeout,
+        };
+        Ok(timeout.map(|timeout| held.now + timeout))
+    }
+
+    fn restartable(&self, deadline: Option<Instant>) -> Restartable {
+        if deadline.is_some() { Restartable::No } else { Restartable::Yes }
+    }
 }
 
-/// In the child after a fork.
-pub fn fork_child(token: ForkToken) {
-    let _ = token;
+impl Held<'_> {
+    /// A call took something; if there is more, another one that waits for it is woken.
+    #[inline]
+    fn pass_on(&mut self, file: FileId) {
+        let waited = self.world.files.at(file.index()).is_some_and(|f| !f.waiters.is_empty());
+        if waited && let Ok(socket) = self.socket(file) {
+            let readiness = self.world.shard.readiness(socket);
+            self.world.wake_waiters(file.index(), readiness, self.shared, &mut self.wakes);
+        }
+    }
 }
 
-/// The process is leaving by exit or _exit: what it holds is closed gracefully once it is gone,
-/// and the keeper sends what is unsent. Cheap; call it as late as possible.
-pub fn exiting() {}
-
-/// The process is about to exec; `kept` are the descriptions behind descriptors without
-/// `FD_CLOEXEC` (they stay open until this process ends; the others are closed by the exec).
-pub fn exec_begin(kept: &[FileId]) {
-    let _ = kept;
+/// Which side a poll found something on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Stack,
+    Kernel,
 }
 
-/// The exec failed: nothing changed.
-pub fn exec_failed() {}
-
-/// Whether `fd` belongs to the engine or the driver: close, dup2, close_range must not touch it.
-#[must_use]
-pub fn protected_fd(fd: c_int) -> bool {
-    let _ = fd;
-    false
+/// poll(2).
+struct Poll<'a> {
+    entries: &'a mut [PollEntry],
+    kernel: &'a mut [libc::pollfd],
+    seen: u32,
 }
 
-/// The lowest protected descriptor that is at least `first`, for close_range.
-#[must_use]
-pub fn next_protected_fd(first: c_int) -> Option<c_int> {
-    let _ = first;
-    None
+impl Quest for Poll<'_> {
+    type Answer = Found;
+
+    fn attempt(&mut self, held: &mut Held<'static>) -> Result<Option<Found>, Error> {
+        self.seen = held.shared.sleepers.events();
+        let always = Readiness::ERROR | Readiness::HANGUP;
+        let mut any = false;
+        for entry in self.entries.iter_mut() {
+            entry.found = match held.socket(entry.file) {
+                Ok(socket) => held.world.shard.readiness(socket) & (entry.interest | always),
+                Err(_) => always,
+            };
+            any |= !entry.found.is_empty();
+        }
+        Ok(any.then_some(Found::Stack))
+    }
+
+    fn has_changed(&self, shared: &Shared) -> bool {
+        shared.sleepers.events() != self.seen
+    }
+
+    fn watch(&self, held: &mut Held<'static>, waiter: u32) -> bool {
+        self.entries.iter().all(|entry| {
+            held.world.watch(waiter, Watched::File(entry.file.index()), entry.interest, false)
+        })
+    }
+
+    fn kernel(&mut self) -> &mut [libc::pollfd] {
+        self.kernel
+    }
+
+    fn ask_kernel(&mut self) -> Result<Option<Found>, Error> {
+        let ready = sys::ppoll(self.kernel, Some(Duration::ZERO), None);
+        Ok((ready.unwrap_or(0) > 0).then_some(Found::Kernel))
+    }
+
+    fn deadline(&self, _: &mut Held<'static>) -> Result<Option<Instant>, Error> {
+        Ok(None)
+    }
+
+    fn restartable(&self, _: Option<Instant>) -> Restartable {
+        Restartable::No
+    }
+}
+
+/// epoll_wait(2).
+struct EpollWait<'a> {
+    set: EpollId,
+    epfd: c_int,
+    events: &'a mut [libc::epoll_event],
+    kernel: [libc::pollfd; 1],
+    /// There are kernel descriptors in the epfd.
+    asks_kernel: bool,
+    /// The kernel watches the epfd: its doorbell makes it readable.
+    exposed: bool,
+    /// It is the kernel's turn, because the stack filled the last call's room.
+    kernel_first: bool,
+}
+
+impl EpollWait<'_> {
+    /// Puts the kernel's events behind the first `found`; how many.
+    fn take_kernel(&mut self, found: usize) -> usize {
+        let room = &mut self.events[found..];
+        let Ok(count) = sys::epoll_wait(self.epfd, room, 0) else { return 0 };
+        let mut kept = 0;
+        for at in 0..count {
+            if room[at].u64 != DOORBELL_DATA {
+                room[kept] = room[at];
+                kept += 1;
+            }
+        }
+        kept
+    }
+}
+
+impl Quest for EpollWait<'_> {
+    type Answer = usize;
+
+    fn attempt(&mut self, held: &mut Held<'static>) -> Result<Option<usize>, Error> {
+        let state = held.world.sets.get_mut(self.set.handle()).ok_or(Error::BadDescriptor)?;
+        self.asks_kernel = state.kernel > 0;
+        self.exposed = state.doorbell().is_some();
+        self.kernel_first = core::mem::take(&mut state.kernel_first) && self.asks_kernel;
+        let mut found = 0;
+        if self.kernel_first {
+            found = self.take_kernel(0);
+        }
+        found += held.collect(self.set, &mut self.events[found..])?;
+        if found == self.events.len()
+            && let Some(state) = held.world.sets.get_mut(self.set.handle())
+        {
+            state.kernel_first = !self.kernel_first;
+        }
+        Ok((found > 0).then_some(found))
+    }
+
+    fn has_changed(&self, _: &Shared) -> bool {
+        true // An attempt is cheap: it looks at the head of a list.
+    }
+
+    fn watch(&self, held: &mut Held<'static>, waiter: u32) -> bool {
+        let set = Watched::Set(self.set.handle().index());
+        held.world.watch(waiter, set, Readiness::all(), true)
+    }
+
+    fn kernel(&mut self) -> &mut [libc::pollfd] {
+        if self.asks_kernel || self.exposed { &mut self.kernel } else { &mut [] }
+    }
+
+    fn ask_kernel(&mut self) -> Result<Option<usize>, Error> {
+        let found = if self.asks_kernel { self.take_kernel(0) } else { 0 };
+        Ok((found > 0).then_some(found))
+    }
+
+    fn deadline(&self, _: &mut Held<'static>) -> Result<Option<Instant>, Error> {
+        Ok(None)
+    }
+
+    fn restartable(&self, _: Option<Instant>) -> Restartable {
+        Restartable::No
+    }
 }

@@ -1,9 +1,15 @@
 //! Open file descriptions: what several descriptors of several processes can share.
+//!
+//! A [`File`] is the part that is read without the lock; who holds it, which epoll entries it has
+//! and who waits for it is in [`crate::world`].
 
-use crate::seam::SocketId;
+use crate::shard::SocketId;
 use core::num::NonZeroU64;
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use stack::collections::Handle;
 use stack::socket::Family;
+use stack::tcp::TcpId;
+use stack::udp::UdpId;
 
 /// Names an open file description; generation-checked, the same in every process. Fits in a
 /// `u64`, never zero.
@@ -25,6 +31,28 @@ impl FileId {
             None => None,
         }
     }
+
+    pub(crate) const fn handle(self) -> Handle {
+        handle_of(self.0.get())
+    }
+
+    pub(crate) const fn from_handle(handle: Handle) -> Option<Self> {
+        Self::from_bits(bits_of(handle))
+    }
+
+    pub(crate) const fn index(self) -> u32 {
+        self.0.get() as u32
+    }
+}
+
+/// A handle as a number; not zero, because generations count from 1.
+pub(crate) const fn bits_of(handle: Handle) -> u64 {
+    (handle.generation() as u64) << 32 | handle.index() as u64
+}
+
+/// The inverse of [`bits_of`].
+pub(crate) const fn handle_of(bits: u64) -> Handle {
+    Handle::from_parts(bits as u32, (bits >> 32) as u32)
 }
 
 /// What kind of socket it is.
@@ -49,6 +77,10 @@ pub enum Path {
     Kernel,
     /// Both: a wildcard listener or datagram socket.
     Both,
+}
+
+impl Path {
+    const ALL: [Path; 4] = [Path::Undecided, Path::Stack, Path::Kernel, Path::Both];
 }
 
 macro_rules! reasons {
@@ -97,9 +129,22 @@ reasons! {
     EngineDown = "engine down",
 }
 
-/// One open file description. Shared by every process; its fields are atomics.
+/// One open file description. Shared by every process; its fields are atomics. All-zero is an
+/// entry that was never used.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct File {
+    /// Equal to the handle's while the description lives; 0 otherwise.
+    generation: AtomicU32,
+    kind: AtomicU8,
+    family: AtomicU8,
+    path: AtomicU8,
+    reason: AtomicU8,
+    nonblocking: AtomicBool,
+    /// The socket's place and generation; 0 means none.
+    socket: AtomicU64,
+    /// Counts the events of the socket, for those who spin.
+    events: AtomicU32,
     /// For the caller's own use (shared by all descriptors in all processes), zero at first.
     pub caller_flags: AtomicU32,
 }
@@ -108,39 +153,90 @@ impl File {
     /// What it was created as.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        Kind::Tcp
+        if self.kind.load(Ordering::Relaxed) == Kind::Udp as u8 { Kind::Udp } else { Kind::Tcp }
     }
+
     /// What it was created as.
     #[must_use]
     pub fn family(&self) -> Family {
-        Family::V4
+        if self.family.load(Ordering::Relaxed) == 6 { Family::V6 } else { Family::V4 }
     }
+
     /// Its socket; `None` once [`crate::Engine::surrender`] gave it to the kernel.
     #[must_use]
     pub fn socket(&self) -> Option<SocketId> {
-        None
+        let bits = self.socket.load(Ordering::Acquire);
+        let (index, generation) = (bits as u32, (bits >> 32) as u32);
+        (bits != 0).then(|| match self.kind() {
+            Kind::Tcp => SocketId::Tcp(TcpId::from_parts(index, generation)),
+            Kind::Udp => SocketId::Udp(UdpId::from_parts(index, generation)),
+        })
     }
+
     /// `O_NONBLOCK`.
     #[must_use]
     pub fn nonblocking(&self) -> bool {
-        false
+        self.nonblocking.load(Ordering::Relaxed)
     }
+
     /// Sets `O_NONBLOCK`.
     pub fn set_nonblocking(&self, on: bool) {
-        let _ = on;
+        self.nonblocking.store(on, Ordering::Relaxed);
     }
+
     /// Who carries its traffic.
     #[must_use]
     pub fn path(&self) -> Path {
-        Path::Undecided
+        let path = usize::from(self.path.load(Ordering::Acquire));
+        Path::ALL.get(path).copied().unwrap_or(Path::Undecided)
     }
+
     /// Why.
     #[must_use]
     pub fn reason(&self) -> Reason {
-        Reason::None
+        let reason = usize::from(self.reason.load(Ordering::Relaxed));
+        Reason::ALL.get(reason).copied().unwrap_or(Reason::None)
     }
+
     /// Decides the path, for everybody who shares the description.
     pub fn set_path(&self, path: Path, reason: Reason) {
-        let _ = (path, reason);
+        self.reason.store(reason as u8, Ordering::Relaxed);
+        self.path.store(path as u8, Ordering::Release);
+    }
+
+    /// Begins a description; `publish` makes it visible.
+    pub(crate) fn begin(&self, kind: Kind, family: Family, socket: Option<SocketId>) {
+        self.kind.store(kind as u8, Ordering::Relaxed);
+        self.family.store(if family == Family::V6 { 6 } else { 4 }, Ordering::Relaxed);
+        self.nonblocking.store(false, Ordering::Relaxed);
+        self.events.store(0, Ordering::Relaxed);
+        self.caller_flags.store(0, Ordering::Relaxed);
+        self.set_path(Path::Undecided, Reason::None);
+        self.set_socket(socket);
+    }
+
+    pub(crate) fn publish(&self, generation: u32) {
+        self.generation.store(generation, Ordering::Release);
+    }
+
+    pub(crate) fn is_live(&self, generation: u32) -> bool {
+        self.generation.load(Ordering::Acquire) == generation
+    }
+
+    pub(crate) fn set_socket(&self, socket: Option<SocketId>) {
+        let (index, generation) = match socket {
+            Some(SocketId::Tcp(id)) => id.to_parts(),
+            Some(SocketId::Udp(id)) => id.to_parts(),
+            None => (0, 0),
+        };
+        self.socket.store(u64::from(generation) << 32 | u64::from(index), Ordering::Release);
+    }
+
+    pub(crate) fn count_event(&self) {
+        self.events.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn events(&self) -> u32 {
+        self.events.load(Ordering::Acquire)
     }
 }

@@ -27,18 +27,37 @@
 //! * [`start`] runs with interposition bypassed on its threads; see [`thread::bypassed`].
 
 pub mod alloc;
+mod clock;
+mod control_server;
+mod doorbell;
 mod engine;
 mod epoll;
+mod fds;
 mod file;
-pub mod seam;
+mod fork;
+mod keeper;
+mod list;
+mod lock;
+mod process;
+mod region;
+mod report;
+mod setup;
+mod shard;
+mod shared;
+mod sys;
+mod tap;
 pub mod thread;
 mod wait;
+mod world;
 
-pub use crate::engine::{
-    Engine, ForkToken, StartError, exec_begin, exec_failed, exiting, fork_child, fork_parent, get,
-    next_protected_fd, prepare_fork, protected_fd, start,
-};
+pub use crate::engine::Engine;
 pub use crate::epoll::{EpollChange, EpollEntry, EpollError, EpollId, EpollOp};
+pub use crate::fds::{next_protected_fd, protected_fd};
 pub use crate::file::{File, FileId, Kind, Path, Reason};
-pub use crate::seam::{Settings, Shard, SocketId};
+pub use crate::fork::{
+    ForkToken, exec_begin, exec_failed, exiting, fork_child, fork_parent, prepare_fork,
+};
+pub use crate::setup::{StartError, get, start};
+pub use crate::shard::{Nic, Shard, SocketId};
 pub use crate::wait::{PollEntry, Wait};
+pub use control::Settings;

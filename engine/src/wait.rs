@@ -1,8 +1,28 @@
-//! Waiting: how long, on what.
+//! Waiting: first by driving and spinning, then asleep.
+//!
+//! Every call that may wait is a [`Quest`]: it is attempted under the lock, between attempts the
+//! port is driven, and when spinning has lasted long enough the thread sleeps. The first sleeper
+//! leads: it watches the port's descriptor and the stack's timers for everybody; the others sleep
+//! until somebody wakes them. A leader that leaves appoints another sleeper, or leaves the port to
+//! the keeper.
+//!
+//! No wake-up is lost: a sleeper is put on the lists under the same lock under which it found
+//! nothing, and whatever wakes it (a word, a doorbell, the port's descriptor) stays so until it
+//! has been looked at.
 
+use crate::doorbell::Borrowed;
+use crate::engine::Engine;
 use crate::file::FileId;
+use crate::list::Link;
+use crate::shared::{Held, Shared};
+use crate::sys::SignalSet;
+use crate::thread::{Handlers, Restartable};
+use crate::{clock, fork, sys, thread};
+use core::cell::Cell;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use stack::error::Error;
 use stack::readiness::Readiness;
-use stack::time::Instant;
+use stack::time::{Duration, Instant};
 
 /// How long a call may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,4 +48,611 @@ pub struct PollEntry {
     pub interest: Readiness,
     /// What was found: `interest`, `ERROR` and `HANGUP` bits only; empty if not ready.
     pub found: Readiness,
+}
+
+/// A waiter's word: it may sleep.
+const ASLEEP: u32 = 0;
+/// Somebody woke it: it is on no list any more.
+pub(crate) const WOKEN: u32 = 1;
+/// It shall lead.
+const APPOINTED: u32 = 2;
+
+/// The word a waiter sleeps on, in the region.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(crate) struct WaiterWord {
+    pub(crate) word: AtomicU32,
+}
+
+/// A sleeping thread, as the world knows it.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    pub(crate) process: u32,
+    /// Its doorbell, if it has one: then it can lead.
+    pub(crate) doorbell: Option<u32>,
+    /// It sleeps in ppoll(2), where only the doorbell is heard.
+    pub(crate) in_poll: bool,
+    /// Its first node, as index + 1.
+    pub(crate) nodes: u32,
+    pub(crate) sleeping: Link,
+}
+
+/// What a waiter watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watched {
+    /// A description, by its place.
+    File(u32),
+    /// An epoll set, by its place.
+    Set(u32),
+}
+
+/// One waiter on one list.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) waiter: u32,
+    pub(crate) interest: u32,
+    /// One such waiter is woken per event: it is in a call that takes what came.
+    pub(crate) exclusive: bool,
+    pub(crate) watched: Watched,
+    pub(crate) in_target: Link,
+    /// The waiter's next node, as index + 1.
+    pub(crate) next_of_waiter: u32,
+}
+
+/// Who leads.
+#[derive(Debug, Default)]
+pub(crate) struct Sleepers {
+    /// The leading waiter, as index + 1; changed under the lock.
+    leader: AtomicU32,
+    /// When it wakes by itself, in nanoseconds; `u64::MAX` while it is awake.
+    until: AtomicU64,
+    /// Since when it sleeps, in nanoseconds; 0 while it is awake.
+    since: AtomicU64,
+    /// Counts the events of all sockets, for those who spin.
+    events: AtomicU32,
+}
+
+/// A leader that has slept for this long finds a keeper that sleeps without end.
+const LONG_SLEEP: Duration = Duration::from_millis(1_000);
+
+impl Sleepers {
+    /// Whether somebody leads, and since when it sleeps.
+    pub(crate) fn leader_asleep(&self) -> Option<Instant> {
+        let since = self.since.load(Ordering::Acquire);
+        (self.leader.load(Ordering::Acquire) != 0 && since != 0).then(|| Instant::from_nanos(since))
+    }
+
+    pub(crate) fn count_event(&self) {
+        self.events.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn events(&self) -> u32 {
+        self.events.load(Ordering::Acquire)
+    }
+
+    /// Whether the waiter leads and is awake: it looks at its word, under the lock, before it
+    /// sleeps again.
+    pub(crate) fn is_awake_leader(&self, waiter: u32) -> bool {
+        self.leader.load(Ordering::Relaxed) == waiter + 1 && self.since.load(Ordering::Relaxed) == 0
+    }
+
+    pub(crate) fn has_leader(&self) -> bool {
+        self.leader.load(Ordering::Acquire) != 0
+    }
+
+    pub(crate) fn forget_leader(&self) {
+        self.leader.store(0, Ordering::Release);
+        self.since.store(0, Ordering::Release);
+    }
+}
+
+/// How a sleep ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    /// Perhaps what was waited for.
+    Ready,
+    /// A kernel descriptor is ready.
+    Kernel,
+    /// The time is over.
+    Timeout,
+    /// A signal handler ran.
+    Interrupted,
+}
+
+/// Something that a call waits for.
+pub(crate) trait Quest {
+    /// What it is after.
+    type Answer;
+    /// Looks, under the lock; `None` if it would have to wait.
+    fn attempt(&mut self, held: &mut Held<'static>) -> Result<Option<Self::Answer>, Error>;
+    /// Whether an attempt may end otherwise than the last one did.
+    fn has_changed(&self, shared: &Shared) -> bool;
+    /// Puts the waiter on the lists; false if it has to look for itself.
+    fn watch(&self, held: &mut Held<'static>, waiter: u32) -> bool;
+    /// The kernel descriptors that are part of it.
+    fn kernel(&mut self) -> &mut [libc::pollfd];
+    /// Asks the kernel, without waiting.
+    fn ask_kernel(&mut self) -> Result<Option<Self::Answer>, Error>;
+    /// Until when, when that depends on the socket.
+    fn deadline(&self, held: &mut Held<'static>) -> Result<Option<Instant>, Error>;
+    /// Whether handlers with `SA_RESTART` leave it waiting.
+    fn restartable(&self, deadline: Option<Instant>) -> Restartable;
+}
+
+/// How the profile spins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spinning {
+    /// The longest, in nanoseconds; `u64::MAX` for ever.
+    pub(crate) most: u64,
+    /// Whether it adapts to what has paid off.
+    pub(crate) adaptive: bool,
+}
+
+/// What spinning is cut down to where it does not pay, in nanoseconds.
+const LEAST_SPIN: u64 = 2_000;
+/// Between two questions to the kernel while spinning.
+const KERNEL_EVERY: Duration = Duration::from_micros(15);
+/// The shortest and longest sleep where the port has no descriptor to watch.
+const TICK_SHORTEST: Duration = Duration::from_micros(50);
+const TICK_LONGEST: Duration = Duration::from_millis(1);
+
+thread_local! {
+    /// How long this thread spins, in nanoseconds; `u64::MAX` before the first wait.
+    static SPIN: Cell<u64> = const { Cell::new(u64::MAX) };
+}
+
+impl Spinning {
+    fn budget(self) -> u64 {
+        if self.adaptive { SPIN.get().min(self.most) } else { self.most }
+    }
+
+    /// Learns from a wait that took so long.
+    fn learn(self, waited: Duration) {
+        if self.adaptive {
+            let waited = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+            let budget = SPIN.get().min(self.most);
+            let next = if waited <= self.most { self.most } else { (budget / 2).max(LEAST_SPIN) };
+            SPIN.set(next);
+        }
+    }
+}
+
+impl Engine {
+    /// Pursues a quest; `None` when the time is over.
+    pub(crate) fn pursue<Q: Quest>(
+        &self,
+        quest: &mut Q,
+        wait: Wait,
+        mask: Option<SignalSet>,
+    ) -> Result<Option<Q::Answer>, Error> {
+        let since = Handlers::until_now();
+        let mut held = self.shared.enter()?;
+        held.drive_if_stale();
+        if let Some(answer) = quest.attempt(&mut held)? {
+            return Ok(Some(answer));
+        }
+        held.drive();
+        if let Some(answer) = quest.attempt(&mut held)? {
+            return Ok(Some(answer));
+        }
+        let begun = held.now;
+        let deadline = match wait {
+            Wait::No => None,
+            Wait::ReceiveTimeout | Wait::SendTimeout => quest.deadline(&mut held)?,
+            Wait::Until(moment) => Some(moment),
+            Wait::Forever => None,
+        };
+        drop(held);
+        if !quest.kernel().is_empty()
+            && let Some(answer) = quest.ask_kernel()?
+        {
+            return Ok(Some(answer));
+        }
+        if wait == Wait::No || deadline.is_some_and(|moment| moment <= begun) {
+            return if mask.is_some_and(|mask| interrupted_by_pending(mask, since)) {
+                Err(Error::Interrupted)
+            } else {
+                Ok(None)
+            };
+        }
+        let bed = Bed { deadline, mask, since, restartable: quest.restartable(deadline) };
+        let answer = match self.spin(quest, bed, begun) {
+            Ok(Spun::Tired) => self.sleep_and_attempt(quest, bed),
+            Ok(Spun::Found(answer)) => Ok(Some(answer)),
+            Ok(Spun::Late) => Ok(None),
+            Err(error) => Err(error),
+        };
+        self.spinning.learn(clock::now().saturating_since(begun));
+        answer
+    }
+
+    fn spin<Q: Quest>(
+        &self,
+        quest: &mut Q,
+        bed: Bed,
+        begun: Instant,
+    ) -> Result<Spun<Q::Answer>, Error> {
+        let budget = self.spinning.budget();
+        let has_kernel = !quest.kernel().is_empty();
+        let mut asked = begun;
+        let mut now = begun;
+        while u64::try_from((now - begun).as_nanos()).unwrap_or(u64::MAX) < budget {
+            if bed.since.interrupt(bed.restartable) {
+                return Err(Error::Interrupted);
+            }
+            match self.shared.try_enter()? {
+                Some(mut held) => {
+                    held.drive();
+                    now = held.now;
+                    if quest.has_changed(self.shared)
+                        && let Some(answer) = quest.attempt(&mut held)?
+                    {
+                        return Ok(Spun::Found(answer));
+                    }
+                }
+                None => {
+                    // Somebody else drives.
+                    for _ in 0..32 {
+                        core::hint::spin_loop();
+                    }
+                    now = clock::now();
+                    if quest.has_changed(self.shared) {
+                        let mut held = self.shared.enter()?;
+                        if let Some(answer) = quest.attempt(&mut held)? {
+                            return Ok(Spun::Found(answer));
+                        }
+                    }
+                }
+            }
+            if bed.deadline.is_some_and(|moment| moment <= now) {
+                return Ok(Spun::Late);
+            }
+            if now - asked >= KERNEL_EVERY {
+                asked = now;
+                if has_kernel && let Some(answer) = quest.ask_kernel()? {
+                    return Ok(Spun::Found(answer));
+                }
+                // More spinning threads than cores must not starve whom they wait for.
+                sys::yield_now();
+            }
+        }
+        Ok(Spun::Tired)
+    }
+
+    fn sleep_and_attempt<Q: Quest>(
+        &self,
+        quest: &mut Q,
+        bed: Bed,
+    ) -> Result<Option<Q::Answer>, Error> {
+        // A doorbell lets this thread lead, and wakes it where a futex cannot.
+        let doorbell = Borrowed::take(&self.shared.doorbells, self.slot());
+        loop {
+            let mut held = self.shared.enter()?;
+            held.drive();
+            if let Some(answer) = quest.attempt(&mut held)? {
+                return Ok(Some(answer));
+            }
+            held.refresh_exposed();
+            let (woken, mut held) = self.sleep(quest, held, bed, doorbell.as_ref())?;
+            if let Some(answer) = quest.attempt(&mut held)? {
+                return Ok(Some(answer));
+            }
+            drop(held);
+            if woken == Woken::Kernel
+                && let Some(answer) = quest.ask_kernel()?
+            {
+                return Ok(Some(answer));
+            }
+            match woken {
+                Woken::Interrupted => return Err(Error::Interrupted),
+                Woken::Timeout => return Ok(None),
+                Woken::Ready | Woken::Kernel => {}
+            }
+        }
+    }
+
+    /// Sleeps once, as a follower or as the leader, until woken for good.
+    fn sleep<Q: Quest>(
+        &self,
+        quest: &mut Q,
+        mut held: Held<'static>,
+        bed: Bed,
+        doorbell: Option<&Borrowed<'_>>,
+    ) -> Result<(Woken, Held<'static>), Error> {
+        held.change();
+        let in_poll = !quest.kernel().is_empty() || bed.mask.is_some();
+        let Some(me) = held.lie_down(self.slot(), doorbell, in_poll) else {
+            drop(held);
+            return self.nap(bed); // The table is full.
+        };
+        let watched = quest.watch(&mut held, me);
+        let mut backoff = TICK_SHORTEST;
+        loop {
+            let plan = held.plan(me, bed.deadline, self.rx.is_some(), &mut backoff);
+            // Without a doorbell, or with incomplete lists, look again soon.
+            let blind = !watched || (doorbell.is_none() && plan.in_poll);
+            let timeout = if blind { Some(TICK_LONGEST) } else { plan.timeout };
+            drop(held);
+            let kernel_ready = self.doze(quest, me, Doze { timeout, ..plan }, bed, doorbell);
+            held = self.shared.enter()?;
+            held.get_up(me);
+            if plan.lead {
+                if held.drive() > 0 {
+                    backoff = TICK_SHORTEST;
+                }
+            } else {
+                held.now = clock::now();
+            }
+            let word = self.shared.waiters[me as usize].word.swap(ASLEEP, Ordering::SeqCst);
+            let woken = if word == WOKEN || blind {
+                Some(Woken::Ready)
+            } else if kernel_ready {
+                Some(Woken::Kernel)
+            } else if bed.since.interrupt(bed.restartable) {
+                Some(Woken::Interrupted)
+            } else if bed.deadline.is_some_and(|moment| moment <= held.now) {
+                Some(Woken::Timeout)
+            } else {
+                None
+            };
+            if let Some(woken) = woken {
+                held.change();
+                held.end_sleep(me);
+                return Ok((woken, held));
+            }
+        }
+    }
+
+    fn nap(&self, bed: Bed) -> Result<(Woken, Held<'static>), Error> {
+        let _ = sys::ppoll(&mut [], Some(TICK_LONGEST), bed.mask.as_ref());
+        let held = self.shared.enter()?;
+        let woken = if bed.since.interrupt(bed.restartable) {
+            Woken::Interrupted
+        } else if bed.deadline.is_some_and(|moment| moment <= held.now) {
+            Woken::Timeout
+        } else {
+            Woken::Ready
+        };
+        Ok((woken, held))
+    }
+
+    /// Sleeps in the kernel; whether a kernel descriptor of the quest is ready.
+    fn doze<Q: Quest>(
+        &self,
+        quest: &mut Q,
+        me: u32,
+        plan: Doze,
+        bed: Bed,
+        doorbell: Option<&Borrowed<'_>>,
+    ) -> bool {
+        let word = &self.shared.waiters[me as usize].word;
+        if !plan.in_poll {
+            let _guard = thread::sleep_on(word);
+            if !bed.since.interrupt(bed.restartable) {
+                let _ = sys::futex_wait(word, ASLEEP, plan.timeout);
+            }
+            return false;
+        }
+        let rx = if plan.lead { self.rx } else { None };
+        let mut timeout = plan.timeout;
+        if let Some(rx) = rx {
+            if !rx.arm() {
+                timeout = Some(timeout.map_or(TICK_LONGEST, |t| t.min(TICK_LONGEST)));
+            }
+            // A frame may have come before the interrupt was armed.
+            if self.has_device_interrupt && self.drive_armed(word) {
+                timeout = Some(Duration::ZERO);
+            }
+        }
+        // The leader also notices the keeper's death.
+        let lifeline =
+            (plan.lead && self.shared.keeper.alive.load(Ordering::Relaxed)).then(fork::lifeline);
+        let extra = [rx.map(|rx| rx.fd()), doorbell.map(|doorbell| doorbell.fd), lifeline];
+        let (kernel_ready, ours) = with_extra(quest.kernel(), extra, |fds| {
+            // Signals are blocked from the last look to the sleep, where they end it.
+            let before = sys::set_signal_mask(sys::ALL_SIGNALS);
+            if !bed.since.interrupt(bed.restartable) && word.load(Ordering::SeqCst) == ASLEEP {
+                let _ = sys::ppoll(fds, timeout, Some(&bed.mask.unwrap_or(before)));
+            }
+            sys::set_signal_mask(before);
+        });
+        if let Some(rx) = rx {
+            rx.disarm();
+        }
+        if let Some(doorbell) = doorbell {
+            self.shared.doorbells.hear(doorbell.fd, doorbell.index);
+        }
+        if ours[2] != 0 {
+            fork::check_lifeline(self.shared);
+        }
+        kernel_ready
+    }
+
+    /// Drives once after the interrupt was armed; whether there is a reason not to sleep.
+    fn drive_armed(&self, word: &AtomicU32) -> bool {
+        match self.shared.enter() {
+            Ok(mut held) => held.drive() > 0 || word.load(Ordering::SeqCst) != ASLEEP,
+            Err(_) => true,
+        }
+    }
+}
+
+/// How far spinning got.
+enum Spun<T> {
+    Found(T),
+    Late,
+    Tired,
+}
+
+/// What bounds a sleep.
+#[derive(Debug, Clone, Copy)]
+struct Bed {
+    deadline: Option<Instant>,
+    mask: Option<SignalSet>,
+    since: Handlers,
+    restartable: Restartable,
+}
+
+/// How to sleep next.
+#[derive(Debug, Clone, Copy)]
+struct Doze {
+    lead: bool,
+    in_poll: bool,
+    timeout: Option<Duration>,
+}
+
+/// Whether a signal that `mask` lets through is pending, as ppoll(2) without a wait finds.
+fn interrupted_by_pending(mask: SignalSet, since: Handlers) -> bool {
+    let _ = sys::ppoll(&mut [], Some(Duration::ZERO), Some(&mask));
+    since.interrupt(Restartable::No)
+}
+
+/// Runs `f` on the kernel descriptors of a quest and some of ours behind them; whether one of the
+/// quest's is ready, and what is with ours.
+fn with_extra(
+    kernel: &mut [libc::pollfd],
+    extra: [Option<libc::c_int>; 3],
+    f: impl FnOnce(&mut [libc::pollfd]),
+) -> (bool, [libc::c_short; 3]) {
+    const FEW: usize = 61;
+    let none = libc::pollfd { fd: -1, events: 0, revents: 0 };
+    let mut few = [none; FEW + 3];
+    let mut many = Vec::new();
+    let count = kernel.len();
+    let all = if count <= FEW {
+        &mut few[..count + 3]
+    } else {
+        many.resize(count + 3, none);
+        &mut many[..]
+    };
+    all[..count].copy_from_slice(kernel);
+    for (place, fd) in all[count..].iter_mut().zip(extra) {
+        *place = libc::pollfd { fd: fd.unwrap_or(-1), events: libc::POLLIN, revents: 0 };
+    }
+    for place in all[..count].iter_mut() {
+        place.revents = 0;
+    }
+    f(all);
+    kernel.copy_from_slice(&all[..count]);
+    let ours = [all[count].revents, all[count + 1].revents, all[count + 2].revents];
+    (kernel.iter().any(|entry| entry.revents != 0), ours)
+}
+
+impl Held<'_> {
+    /// A waiter for this thread; it leads if nobody does. `None` when the table is full.
+    fn lie_down(
+        &mut self,
+        process: u32,
+        doorbell: Option<&Borrowed<'_>>,
+        in_poll: bool,
+    ) -> Option<u32> {
+        let doorbell = doorbell.map(|doorbell| doorbell.index);
+        let waiter = Waiter { process, doorbell, in_poll, nodes: 0, sleeping: Link::default() };
+        let me = self.world.waiters.insert(waiter).ok()?.index();
+        self.shared.waiters[me as usize].word.store(ASLEEP, Ordering::SeqCst);
+        self.world.sleepers.push(&mut self.world.waiters, me, |waiter| &mut waiter.sleeping);
+        Some(me)
+    }
+
+    /// How this waiter sleeps next.
+    fn plan(
+        &mut self,
+        me: u32,
+        deadline: Option<Instant>,
+        has_interrupt: bool,
+        backoff: &mut Duration,
+    ) -> Doze {
+        let sleepers = &self.shared.sleepers;
+        let Some(waiter) = self.world.waiters.at_mut(me) else {
+            return Doze { lead: false, in_poll: false, timeout: Some(TICK_LONGEST) };
+        };
+        if waiter.doorbell.is_some() && !sleepers.has_leader() {
+            sleepers.leader.store(me + 1, Ordering::Release);
+            if self.shared.keeper.leads.load(Ordering::Relaxed) {
+                self.wakes.ring(self.shared.keeper.doorbell.load(Ordering::Relaxed), self.shared);
+            }
+        }
+        let lead = sleepers.leader.load(Ordering::Relaxed) == me + 1;
+        waiter.in_poll |= lead;
+        let in_poll = waiter.in_poll;
+        let mut until = deadline;
+        if lead {
+            let next = self.world.shard.next_timeout();
+            sleepers.until.store(next.map_or(u64::MAX, Instant::as_nanos), Ordering::Release);
+            sleepers.since.store(self.now.as_nanos().max(1), Ordering::Release);
+            until = match (until, next) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+        }
+        let mut timeout = until.map(|moment| moment.saturating_since(self.now));
+        if lead && !has_interrupt {
+            timeout = Some(timeout.map_or(*backoff, |timeout| timeout.min(*backoff)));
+            *backoff = (*backoff * 2).min(TICK_LONGEST);
+        }
+        Doze { lead, in_poll, timeout }
+    }
+
+    /// The waiter is awake: if it leads, it cannot be hurried for now.
+    fn get_up(&mut self, me: u32) {
+        let sleepers = &self.shared.sleepers;
+        if sleepers.leader.load(Ordering::Relaxed) == me + 1 {
+            let since = Instant::from_nanos(sleepers.since.swap(0, Ordering::AcqRel));
+            let long = clock::now().saturating_since(since) >= LONG_SLEEP / 2;
+            if long && self.shared.keeper.sleeps.load(Ordering::Acquire) {
+                self.wakes.ring(self.shared.keeper.doorbell.load(Ordering::Relaxed), self.shared);
+            }
+        }
+    }
+
+    /// The waiter is needed no more. If it led, another sleeper is appointed.
+    fn end_sleep(&mut self, me: u32) {
+        self.world.unlink_waiter(me);
+        self.world.waiters.remove_at(me);
+        self.abdicate(me);
+    }
+
+    /// If the waiter leads, somebody else shall.
+    pub(crate) fn abdicate(&mut self, waiter: u32) {
+        let sleepers = &self.shared.sleepers;
+        if sleepers.leader.load(Ordering::Relaxed) != waiter + 1 {
+            return;
+        }
+        sleepers.forget_leader();
+        let mut at = self.world.sleepers.first();
+        while let Some(index) = at {
+            let Some(waiter) = self.world.waiters.at(index) else { return };
+            at = waiter.sleeping.next();
+            let asleep = self.shared.waiters[index as usize].word.load(Ordering::SeqCst) == ASLEEP;
+            if asleep && waiter.doorbell.is_some() {
+                self.world.signal(index, APPOINTED, self.shared, &mut self.wakes);
+                return;
+            }
+        }
+    }
+
+    /// If the leader would sleep past the next timer, it is woken to look at it anew.
+    #[inline]
+    pub(crate) fn hurry_leader(&mut self) {
+        let sleepers = &self.shared.sleepers;
+        let keeper = &self.shared.keeper;
+        let leads = keeper.leads.load(Ordering::Relaxed);
+        if sleepers.since.load(Ordering::Relaxed) == 0 && !leads {
+            return;
+        }
+        let Some(next) = self.world.shard.next_timeout() else { return };
+        if leads {
+            if next.as_nanos() < keeper.until.load(Ordering::Relaxed) {
+                keeper.until.store(next.as_nanos(), Ordering::Relaxed);
+                self.wakes.ring(keeper.doorbell.load(Ordering::Relaxed), self.shared);
+            }
+        } else if next.as_nanos() < sleepers.until.load(Ordering::Relaxed) {
+            sleepers.until.store(next.as_nanos(), Ordering::Relaxed);
+            let leader = sleepers.leader.load(Ordering::Relaxed).checked_sub(1);
+            let leader = leader.and_then(|leader| self.world.waiters.at(leader));
+            if let Some(doorbell) = leader.and_then(|leader| leader.doorbell) {
+                self.wakes.ring(doorbell, self.shared);
+            }
+        }
+    }
 }

@@ -1,0 +1,222 @@
+//! The root of the region, and the way in: taking the lock, driving the port, leaving.
+
+use crate::doorbell::Doorbells;
+use crate::file::{File, FileId};
+use crate::lock::{SharedLock, Taken};
+use crate::shard::SocketId;
+use crate::wait::{Sleepers, WaiterWord};
+use crate::world::{Wakes, World};
+use crate::{clock, sys, thread};
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use stack::error::Error;
+use stack::time::{Duration, Instant};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Nobody has polled for this long: a call polls before it looks at its socket.
+const STALE: Duration = Duration::from_micros(10);
+
+/// What every process of the family shares.
+pub(crate) struct Shared {
+    pub(crate) lock: &'static SharedLock,
+    world: UnsafeCell<World>,
+    pub(crate) files: &'static [File],
+    pub(crate) waiters: &'static [WaiterWord],
+    pub(crate) doorbells: Doorbells,
+    pub(crate) sleepers: Sleepers,
+    pub(crate) keeper: Keeper,
+    /// When the port was polled last, in nanoseconds.
+    pub(crate) last_poll: AtomicU64,
+    /// A reset after a dead owner failed: nothing works any more.
+    pub(crate) failed: AtomicBool,
+    /// How often an owner died in the middle of a change.
+    pub(crate) recoveries: AtomicU64,
+    pub(crate) open_files: AtomicU32,
+    /// A number that tells this engine from others.
+    pub(crate) id: u64,
+    pub(crate) started: Instant,
+}
+
+/// What the keeper and the processes tell each other.
+#[derive(Debug, Default)]
+pub(crate) struct Keeper {
+    pub(crate) pid: AtomicU32,
+    /// Its doorbell's number.
+    pub(crate) doorbell: AtomicU32,
+    pub(crate) alive: AtomicBool,
+    /// It sleeps without end: a leader that stops leading after a long sleep rings.
+    pub(crate) sleeps: AtomicBool,
+    /// It watches the port: whoever begins to lead rings.
+    pub(crate) leads: AtomicBool,
+    /// When it wakes by itself, in nanoseconds; only meaningful while it leads.
+    pub(crate) until: AtomicU64,
+}
+
+// SAFETY: the world is only reached through `Held`, which holds the lock; all else is atomic.
+unsafe impl Sync for Shared {}
+
+/// The parts of which a [`Shared`] is made.
+pub(crate) struct Parts {
+    pub(crate) lock: &'static SharedLock,
+    pub(crate) world: World,
+    pub(crate) files: &'static [File],
+    pub(crate) waiters: &'static [WaiterWord],
+    pub(crate) doorbells: Doorbells,
+    pub(crate) id: u64,
+}
+
+impl Shared {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { lock, world, files, waiters, doorbells, id } = parts;
+        Shared {
+            lock,
+            world: UnsafeCell::new(world),
+            files,
+            waiters,
+            doorbells,
+            sleepers: Sleepers::default(),
+            keeper: Keeper::default(),
+            last_poll: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
+            recoveries: AtomicU64::new(0),
+            open_files: AtomicU32::new(0),
+            id,
+            started: clock::now(),
+        }
+    }
+
+    /// Takes the lock.
+    ///
+    /// # Errors
+    /// `NetworkDown` when the engine has failed.
+    #[inline]
+    pub(crate) fn enter(&'static self) -> Result<Held<'static>, Error> {
+        thread::enter();
+        let taken = self.lock.lock(thread::tid());
+        self.entered(taken)
+    }
+
+    /// Takes the lock if nobody has it.
+    ///
+    /// # Errors
+    /// `NetworkDown` when the engine has failed.
+    #[inline]
+    pub(crate) fn try_enter(&'static self) -> Result<Option<Held<'static>>, Error> {
+        thread::enter();
+        match self.lock.try_lock(thread::tid()) {
+            Some(taken) => self.entered(taken).map(Some),
+            None => {
+                thread::leave();
+                Ok(None)
+            }
+        }
+    }
+
+    #[inline]
+    fn entered(&'static self, taken: Taken) -> Result<Held<'static>, Error> {
+        // SAFETY: the lock is held until the `Held` is dropped.
+        let world = unsafe { &mut *self.world.get() };
+        let now = clock::now();
+        let mut held = Held { shared: self, world, now, wakes: Wakes::default() };
+        if taken == Taken::Dirty {
+            held.recover();
+        }
+        if self.failed.load(Ordering::Relaxed) {
+            return Err(Error::NetworkDown); // `held` gives the lock back
+        }
+        Ok(held)
+    }
+
+    /// The description, if it lives.
+    #[inline]
+    pub(crate) fn file(&self, id: FileId) -> Option<&File> {
+        let file = self.files.get(id.index() as usize)?;
+        file.is_live(id.handle().generation()).then_some(file)
+    }
+}
+
+/// The lock, held by this thread. Dropping it wakes those who became ready, and then runs the
+/// signal handlers that waited.
+pub(crate) struct Held<'a> {
+    pub(crate) shared: &'static Shared,
+    pub(crate) world: &'a mut World,
+    /// When the lock was taken, or the port was driven last.
+    pub(crate) now: Instant,
+    pub(crate) wakes: Wakes,
+}
+
+impl Held<'_> {
+    /// From now on the world is being changed: if this thread dies, it is not to be trusted.
+    #[inline]
+    pub(crate) fn change(&mut self) {
+        self.shared.lock.mark_dirty();
+    }
+
+    /// Polls the port and passes events on; how many frames were handled.
+    #[inline]
+    pub(crate) fn drive(&mut self) -> usize {
+        self.now = clock::now();
+        if self.world.shard.next_timeout().is_some_and(|due| due <= self.now) {
+            self.change();
+        }
+        let frames = self.world.shard.poll(self.now);
+        self.shared.last_poll.store(self.now.as_nanos(), Ordering::Relaxed);
+        self.dispatch();
+        frames
+    }
+
+    /// Drives if nobody has for a while.
+    #[inline]
+    pub(crate) fn drive_if_stale(&mut self) {
+        let last = Instant::from_nanos(self.shared.last_poll.load(Ordering::Relaxed));
+        if self.now.saturating_since(last) >= STALE {
+            self.drive();
+        }
+    }
+
+    /// Passes events on.
+    #[inline]
+    pub(crate) fn dispatch(&mut self) {
+        self.world.dispatch(self.shared, &mut self.wakes);
+    }
+
+    /// The socket behind a description.
+    ///
+    /// # Errors
+    /// `BadDescriptor` when either is gone.
+    #[inline]
+    pub(crate) fn socket(&self, file: FileId) -> Result<SocketId, Error> {
+        self.shared.file(file).and_then(File::socket).ok_or(Error::BadDescriptor)
+    }
+
+    #[cold]
+    fn recover(&mut self) {
+        self.shared.recoveries.fetch_add(1, Ordering::Relaxed);
+        let recovered = catch_unwind(AssertUnwindSafe(|| {
+            self.world.shard.reset_all(self.now);
+            self.world.recover(self.shared, &mut self.wakes);
+            self.dispatch();
+        }));
+        if recovered.is_err() {
+            self.shared.failed.store(true, Ordering::SeqCst);
+            sys::complain("onwire: the stack cannot be repaired after the death of its driver");
+        }
+        self.shared.sleepers.forget_leader();
+    }
+}
+
+impl Drop for Held<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.shared.lock.is_dirty() {
+            self.hurry_leader();
+            if !std::thread::panicking() {
+                self.shared.lock.mark_clean();
+            }
+        }
+        let wakes = core::mem::take(&mut self.wakes);
+        self.shared.lock.unlock();
+        wakes.execute(self.shared);
+        thread::leave();
+    }
+}
