@@ -44,6 +44,7 @@ def run_scenario(path, name):
         test.end()
         if not getattr(function, "skip_leftovers", False):
             test.nothing_left()
+        test.clean()
         return 0
     except harness.Failed as failure:
         print(f"  FAILED: {failure}", flush=True)
