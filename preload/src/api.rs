@@ -152,6 +152,23 @@ mod tests {
     use super::*;
     use core::ffi::CStr;
 
+    /// `ONWIRE_BLESS=1 cargo test -p onwire-preload the_header` writes it anew.
+    #[test]
+    fn the_header_is_what_cbindgen_makes_of_this_file() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).unwrap();
+        let source = root.join("src/api.rs");
+        let made = cbindgen::Builder::new().with_config(config).with_src(source).generate();
+        let mut text = Vec::new();
+        made.unwrap().write(&mut text);
+        let header = root.join("../include/onwire.h");
+        if std::env::var_os("ONWIRE_BLESS").is_some() {
+            std::fs::write(&header, &text).unwrap();
+        }
+        let kept = std::fs::read(&header).unwrap();
+        assert!(text == kept, "include/onwire.h is stale: see this test's comment");
+    }
+
     #[test]
     fn texts_are_cut_and_end_in_a_nul() {
         let mut field = [0 as c_char; 4];
