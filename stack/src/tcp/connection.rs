@@ -292,7 +292,7 @@ impl ChallengeBudget {
         let second = now.as_millis() / 1000;
         if self.second != second {
             self.second = second;
-            self.left = limit / 2 + (u64::from(blur) * u64::from(limit) >> 32) as u32;
+            self.left = limit / 2 + ((u64::from(blur) * u64::from(limit)) >> 32) as u32;
         }
         if self.left == 0 {
             counters.challenge_acks_suppressed += 1;

@@ -59,15 +59,15 @@ impl<B: Buffer> Tcp<B> {
         let hash = tuple.hash(self.keys.demux);
         let inbound = Inbound { meta, header, header_len, tuple, hash, packet };
         match self.find(&tuple, hash) {
-            Some(Target::Socket(index)) => self.to_socket(cx, index, inbound),
-            Some(Target::Opening(place)) => self.to_opening(cx, place, inbound),
-            Some(Target::TimeWait(place)) => self.to_time_wait(cx, place, inbound),
-            None => self.to_listener(cx, inbound, None),
+            Some(Target::Socket(index)) => self.for_socket(cx, index, inbound),
+            Some(Target::Opening(place)) => self.for_opening(cx, place, inbound),
+            Some(Target::TimeWait(place)) => self.for_time_wait(cx, place, inbound),
+            None => self.for_listener(cx, inbound, None),
         }
         self.feed_starved(cx);
     }
 
-    fn to_socket<A: Allocator<Buffer = B>>(
+    fn for_socket<A: Allocator<Buffer = B>>(
         &mut self,
         cx: &mut Context<'_, A>,
         index: u32,
@@ -83,14 +83,14 @@ impl<B: Buffer> Tcp<B> {
                 let arrival = Arrival::new(&inbound.header, inbound.packet, inbound.header_len);
                 connection.on_segment(&mut env!(self, cx, &socket.options), arrival);
             }
-            Kind::Opening(_) => self.to_own_opening(cx, index, inbound),
+            Kind::Opening(_) => self.for_own_opening(cx, index, inbound),
             _ => {}
         }
         self.settle(cx, index);
     }
 
     /// A segment for a connection that we are opening.
-    fn to_own_opening<A: Allocator<Buffer = B>>(
+    fn for_own_opening<A: Allocator<Buffer = B>>(
         &mut self,
         cx: &mut Context<'_, A>,
         index: u32,
@@ -147,7 +147,7 @@ impl<B: Buffer> Tcp<B> {
     }
 
     /// A segment for an embryonic connection of a listener.
-    fn to_opening<A: Allocator<Buffer = B>>(
+    fn for_opening<A: Allocator<Buffer = B>>(
         &mut self,
         cx: &mut Context<'_, A>,
         place: u32,
@@ -243,7 +243,7 @@ impl<B: Buffer> Tcp<B> {
         }
     }
 
-    fn to_time_wait<A: Allocator<Buffer = B>>(
+    fn for_time_wait<A: Allocator<Buffer = B>>(
         &mut self,
         cx: &mut Context<'_, A>,
         place: u32,
@@ -263,13 +263,13 @@ impl<B: Buffer> Tcp<B> {
                 }
                 cx.counters.time_wait_reused += 1;
                 self.end_time_wait(place);
-                self.to_listener(cx, inbound, Some(iss));
+                self.for_listener(cx, inbound, Some(iss));
             }
         }
     }
 
     /// A segment that belongs to no connection (RFC 9293 §3.10.7.1, §3.10.7.2).
-    fn to_listener<A: Allocator<Buffer = B>>(
+    fn for_listener<A: Allocator<Buffer = B>>(
         &mut self,
         cx: &mut Context<'_, A>,
         inbound: Inbound<B>,
@@ -369,8 +369,9 @@ impl<B: Buffer> Tcp<B> {
         self.replies.push(reply, cx.counters);
     }
 
-    /// ICMP says that our segment with `seq` did not arrive: `hard` errors end an opening at
-    /// once (RFC 1122 §4.2.3.9), soft ones are reported if the connection times out.
+    /// ICMP says that our segment with `seq` did not arrive. It ends an opening of ours at once,
+    /// `hard` or not, as on Linux; a peer's only when `hard`. An established connection reports
+    /// it when it times out, or at once with `IP_RECVERR`.
     pub fn on_unreachable<A: Allocator<Buffer = B>>(
         &mut self,
         cx: &mut Context<'_, A>,
@@ -387,17 +388,18 @@ impl<B: Buffer> Tcp<B> {
                 let Some(socket) = self.sockets.at_mut(index) else { return };
                 match &mut socket.kind {
                     Kind::Opening(opening) if opening.iss == seq => {
-                        //= RFC 1122 §4.2.3.9: while opening, hard errors are final; so Linux.
-                        if hard {
-                            cx.counters.attempt_failures += 1;
-                            self.fail_opening(index, error);
-                        } else {
-                            opening.soft_error = Some(error);
-                        }
+                        // While opening Linux takes soft errors for final as well.
+                        cx.counters.attempt_failures += 1;
+                        self.fail_opening(index, error);
                     }
                     //= RFC 5927 §4: only about what is in flight.
                     Kind::Connected(c) if seq.between(c.send.una, c.send.nxt) => {
-                        c.soft_error = Some(error);
+                        if socket.options.receive_errors {
+                            c.error = Some(error);
+                            c.edges |= Readiness::ERROR;
+                        } else {
+                            c.soft_error = Some(error);
+                        }
                     }
                     _ => cx.counters.icmp_out_of_window += 1,
                 }

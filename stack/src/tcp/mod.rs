@@ -36,6 +36,10 @@ pub mod seq;
 mod settle;
 mod socket;
 pub mod state;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod time_wait;
 mod timers;
 

@@ -230,7 +230,7 @@ impl<B: Buffer> Tcp<B> {
         if count == 0 {
             return None;
         }
-        let chosen = ((hash >> 32) * u64::from(count) >> 32) as usize;
+        let chosen = (((hash >> 32) * u64::from(count)) >> 32) as usize;
         self.ports.listening.iter(bucket).filter(|i| score(*i) == Some(best)).nth(chosen)
     }
 

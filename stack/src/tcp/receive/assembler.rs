@@ -155,18 +155,20 @@ impl Receiver {
             chunk.offset += overlap;
             chunk.len -= overlap;
         }
-        self.trim_following(pool, before, &mut chunk);
-        let (start, end, len) = (chunk.seq, chunk.end(), chunk.len);
-        let adjacent = pool.at(before).is_some_and(|at| at.end() == start);
-        if adjacent && join(pool, before, &chunk, scarce) {
-            joined.coalesced = true;
-        } else {
-            if scarce {
+        // Decide before anything is given up for the new piece: what SACK has reported stays.
+        if !can_join(pool, before, &chunk, scarce) {
+            if scarce || pool.is_full() {
                 return Assembled::NoMemory;
             }
             if self.charged + TRUESIZE > self.limit {
                 return Assembled::NoRoom;
             }
+        }
+        self.trim_following(pool, before, &mut chunk);
+        let (start, end, len) = (chunk.seq, chunk.end(), chunk.len);
+        if join(pool, before, &chunk, scarce) {
+            joined.coalesced = true;
+        } else {
             if self.ooo.insert_after(pool, before, chunk).is_err() {
                 return Assembled::NoMemory;
             }
@@ -244,21 +246,27 @@ fn trim_tail<B: Buffer>(chunk: &mut Chunk<B>) {
     }
 }
 
-/// Copies `chunk`'s payload behind that of the chunk at `index`, if that pays and fits.
-fn join<B: Buffer>(pool: &mut Pool<B>, index: u32, chunk: &Chunk<B>, scarce: bool) -> bool {
+/// Whether copying `chunk`'s payload behind that of the chunk at `index` pays and fits.
+fn can_join<B: Buffer>(pool: &Pool<B>, index: u32, chunk: &Chunk<B>, scarce: bool) -> bool {
     if index == NONE || (chunk.len as usize > SMALL && !scarce) {
         return false;
     }
-    let Some(tail) = pool.at_mut(index) else { return false };
-    if tail.end() != chunk.seq {
+    let Some(tail) = pool.at(index) else { return false };
+    let Some(buffer) = tail.buffer.as_ref() else { return false };
+    tail.end() == chunk.seq
+        && buffer.data().len() == (tail.offset + tail.len) as usize
+        && buffer.tailroom() >= chunk.len as usize
+        && !buffer.is_shared()
+}
+
+/// Copies `chunk`'s payload behind that of the chunk at `index`, if that pays and fits.
+fn join<B: Buffer>(pool: &mut Pool<B>, index: u32, chunk: &Chunk<B>, scarce: bool) -> bool {
+    if !can_join(pool, index, chunk, scarce) {
         return false;
     }
-    let end = (tail.offset + tail.len) as usize;
-    let Some(buffer) = tail.buffer.as_mut() else { return false };
     let payload = chunk.received();
-    if buffer.data().len() != end || buffer.tailroom() < payload.len() || buffer.is_shared() {
-        return false;
-    }
+    let Some(tail) = pool.at_mut(index) else { return false };
+    let Some(buffer) = tail.buffer.as_mut() else { return false };
     buffer.append(payload.len()).copy_from_slice(payload);
     tail.len += chunk.len;
     true

@@ -1,0 +1,3 @@
+//! Packet scripts, by subject.
+
+mod loops;
