@@ -13,6 +13,10 @@ use crate::wire::icmpv4::{self, Message, unreachable};
 use crate::wire::ipv4::{self, ChecksumBy, Header, Protocol, Verify};
 use core::net::{IpAddr, SocketAddr};
 
+/// Every error ends a TCP opening, soft ones of RFC 1122 §4.2.3.9 too: Linux's programs expect
+/// connect to fail with EHOSTUNREACH after three seconds, not ETIMEDOUT after two minutes.
+const ENDS_OPENING: bool = true;
+
 impl<D: Device> Shard<D> {
     /// Tells the sender of `inbound` that it did not arrive, if that may be told.
     pub(super) fn send_unreachable(
@@ -66,10 +70,10 @@ impl<D: Device> Shard<D> {
             Protocol::Tcp => {
                 // //= RFC 5927 §4.1: TCP checks that the sequence number is in flight.
                 let seq = seq_number(error.payload);
-                let icmp::Meaning { error, hard } = meaning;
+                let error = meaning.error;
                 if error != Error::MessageTooLong {
                     let cx = tcp_context!(self, now);
-                    self.tcp.on_unreachable(cx, local, remote, seq, error, hard);
+                    self.tcp.on_unreachable(cx, local, remote, seq, error, ENDS_OPENING);
                 }
             }
             Protocol::Udp => {
@@ -112,7 +116,7 @@ impl<D: Device> Shard<D> {
             Protocol::Tcp => {
                 let seq = seq_number(payload);
                 let cx = tcp_context!(self, now);
-                self.tcp.on_unreachable(cx, local, remote, seq, error, false);
+                self.tcp.on_unreachable(cx, local, remote, seq, error, ENDS_OPENING);
             }
             Protocol::Udp => {
                 let report = Unreachable {

@@ -2,6 +2,7 @@
 
 mod errors;
 mod loopback;
+mod tcp;
 mod udp;
 mod wire;
 
