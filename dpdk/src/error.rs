@@ -46,7 +46,7 @@ fn telling_line(log: &str) -> Option<&str> {
             .any(|word| line.contains(word))
     };
     let lines = || log.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines().find(complains).or_else(|| lines().last())
+    lines().find(complains).or_else(|| lines().next_back())
 }
 
 /// A position in DPDK's log.

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, LogMark};
 use crate::mbuf::Mbuf;
+use arrayvec::ArrayVec;
 use core::ptr::NonNull;
 use dpdk_sys as sys;
 use stack::packet::HEADROOM;
@@ -76,6 +77,27 @@ impl Pool {
         let mbuf = NonNull::new(unsafe { sys::rte_pktmbuf_alloc(self.0.as_ptr()) })?;
         // SAFETY: fresh, owned by nobody else.
         Some(unsafe { Mbuf::from_raw(mbuf) })
+    }
+
+    /// Appends `count` fresh buffers, all or none; `into` must have room for them.
+    pub(crate) fn allocate_many<const N: usize>(
+        self,
+        into: &mut ArrayVec<Mbuf, N>,
+        count: usize,
+    ) -> bool {
+        let have = into.len();
+        assert!(have + count <= N, "{count} buffers into room for {}", N - have);
+        // SAFETY: `Mbuf` is an mbuf's address and nothing else; there is room for `count` more,
+        // and they are there when the call says 0.
+        unsafe {
+            let space = into.as_mut_ptr().add(have).cast::<*mut sys::rte_mbuf>();
+            let n = count as core::ffi::c_uint;
+            if sys::rte_pktmbuf_alloc_bulk(self.0.as_ptr(), space, n) != 0 {
+                return false;
+            }
+            into.set_len(have + count);
+        }
+        true
     }
 
     /// Buffers that are free.

@@ -2,6 +2,7 @@
 
 use crate::mbuf::Mbuf;
 use crate::pool::Pool;
+use arrayvec::ArrayVec;
 use core::ptr::NonNull;
 use dpdk_sys as sys;
 use stack::addr::MacAddr;
@@ -38,8 +39,14 @@ pub struct Queue {
     offloads: Offloads,
     pool: Pool,
     reserve: usize,
+    /// Fresh buffers taken from the pool in one go: the pool is a ring for many producers and
+    /// consumers, whose every visit costs several atomic operations.
+    fresh: ArrayVec<Mbuf, FRESH>,
     counters: QueueCounters,
 }
+
+/// Buffers taken from the pool at a time.
+const FRESH: usize = 32;
 
 impl Queue {
     pub(crate) fn new(
@@ -51,7 +58,8 @@ impl Queue {
         offloads: Offloads,
     ) -> Self {
         let counters = QueueCounters::default();
-        Queue { port, queue, mtu, mac, offloads, pool, reserve, counters }
+        let fresh = ArrayVec::new();
+        Queue { port, queue, mtu, mac, offloads, pool, reserve, fresh, counters }
     }
 
     /// Which queue pair of its port.
@@ -64,6 +72,23 @@ impl Queue {
     #[must_use]
     pub fn pool(&self) -> Pool {
         self.pool
+    }
+
+    /// Buffers of the pool that are out: in the driver's rings or in somebody's hands.
+    #[must_use]
+    pub fn buffers_in_use(&self) -> usize {
+        self.pool.in_use() - self.fresh.len()
+    }
+
+    /// Takes buffers from the pool, as many as its reserve allows.
+    #[cold]
+    fn refill(&mut self) -> Option<Mbuf> {
+        let count = self.pool.available().saturating_sub(self.reserve).min(FRESH);
+        if count == 0 || !self.pool.allocate_many(&mut self.fresh, count) {
+            self.counters.allocations_refused += 1;
+            return None;
+        }
+        self.fresh.pop()
     }
 
     /// What it counted.
@@ -96,16 +121,15 @@ impl Allocator for Queue {
 
     #[inline]
     fn allocate(&mut self) -> Option<Mbuf> {
-        if self.pool.available() <= self.reserve {
-            self.counters.allocations_refused += 1;
-            return None;
+        match self.fresh.pop() {
+            Some(buffer) => Some(buffer),
+            None => self.refill(),
         }
-        self.pool.allocate()
     }
 
     #[inline]
     fn available(&self) -> usize {
-        self.pool.available().saturating_sub(self.reserve)
+        self.fresh.len() + self.pool.available().saturating_sub(self.reserve)
     }
 }
 

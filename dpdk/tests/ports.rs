@@ -47,7 +47,7 @@ fn echo(port: &Port, asleep: bool) {
 fn ask(port: &Port) {
     let mut queue = port.queue(0).expect("queue 0");
     assert!(port.wait_for_link(PATIENCE), "the peer is there");
-    let idle = queue.pool().in_use();
+    let idle = queue.buffers_in_use();
     for round in 0..300usize {
         let payload: Vec<u8> = (0..46 + round * 4).map(|i| (i + round) as u8 & 0x7f).collect();
         let request = frame(&mut queue, &payload);
@@ -58,7 +58,7 @@ fn ask(port: &Port) {
     }
     // What the driver still holds is bounded by its rings.
     let most = idle + usize::from(port.config().tx_descriptors) * 2;
-    assert!(queue.pool().in_use() <= most, "{} buffers leaked", queue.pool().in_use() - idle);
+    assert!(queue.buffers_in_use() <= most, "{} buffers leaked", queue.buffers_in_use() - idle);
 }
 
 #[test]
@@ -314,7 +314,7 @@ fn null_and_ring_and_the_buffers_window() {
         drop(arrived);
         assert!(!kept.is_shared());
         drop(kept);
-        assert_eq!(loopback.pool().in_use(), 0);
+        assert_eq!(loopback.buffers_in_use(), 0);
 
         let held: Vec<_> = std::iter::from_fn(|| loopback.allocate()).collect();
         assert_eq!(held.len(), 1000, "the reserve stays");

@@ -10,6 +10,7 @@
  *   - signals, syslog, the environment and the terminal belong to the program.
  */
 #define _GNU_SOURCE
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -421,6 +422,17 @@ onwire_dpdk_libc_pthread_create(pthread_t *thread, const pthread_attr_t *attr,
 	return ret;
 }
 
+/* EAL pins its main thread to a core, where it would wait for whoever is busy there. Its threads
+ * run where the program's do. */
+int
+onwire_dpdk_libc_pthread_setaffinity_np(pthread_t thread, size_t size, const void *set)
+{
+	(void)thread;
+	(void)size;
+	(void)set;
+	return 0;
+}
+
 /* The driver may look at dispositions and set none: what it would handle (a bus error while it
  * tries a hugepage, net_tap's packet signal) is checked before the start or switched off. */
 int
@@ -454,6 +466,15 @@ int
 onwire_dpdk_libc_unsetenv(const char *name)
 {
 	(void)name;
+	return 0;
+}
+
+/* EAL makes its folder under /run even where it will put nothing there. */
+int
+onwire_dpdk_libc_mkdir(const char *path, mode_t mode)
+{
+	(void)path;
+	(void)mode;
 	return 0;
 }
 
@@ -581,6 +602,50 @@ onwire_dpdk_libc_nanosleep(const struct timespec *wanted, struct timespec *left)
 	int calibrating = fast_calibration && wanted->tv_sec == 0 && wanted->tv_nsec == 100000000;
 
 	return (int)CALL(nanosleep, calibrating ? &shorter : wanted, left, 0, 0, 0, 0);
+}
+
+/* The highest CPU that this machine can have. */
+static long
+last_cpu(void)
+{
+	static long last = -1;
+	char text[256];
+
+	if (last < 0) {
+		int fd = (int)CALL(openat, AT_FDCWD, "/sys/devices/system/cpu/possible", O_RDONLY | O_CLOEXEC,
+			0, 0, 0);
+		ssize_t len = fd >= 0 ? CALL(read, fd, text, sizeof(text) - 1, 0, 0, 0) : 0;
+		if (fd >= 0)
+			onwire_dpdk_raw_close(fd);
+		/* "0-7" or "0-3,8-11": the last number is the highest. */
+		while (len > 0 && (text[len - 1] < '0' || text[len - 1] > '9'))
+			len--;
+		text[len > 0 ? len : 0] = '\0';
+		while (len > 0 && text[len - 1] >= '0' && text[len - 1] <= '9')
+			len--;
+		last = text[0] != '\0' ? strtol(text + len, NULL, 10) : LONG_MAX;
+	}
+	return last;
+}
+
+/* EAL asks for each of 1024 CPUs on each of 32 nodes whether it is there: 5000 system calls. */
+int
+onwire_dpdk_libc_access(const char *path, int mode)
+{
+	static const char *const prefixes[] = {
+		"/sys/devices/system/cpu/cpu", "/sys/devices/system/node/node"
+	};
+
+	for (int i = 0; i < 2; i++) {
+		if (strncmp(path, prefixes[i], strlen(prefixes[i])) != 0)
+			continue;
+		const char *cpu = i == 0 ? path + strlen("/sys/devices/system/cpu") : strrchr(path, '/');
+		if (strncmp(cpu, "/cpu", 4) == 0 && strtol(cpu + 4, NULL, 10) > last_cpu()) {
+			errno = ENOENT;
+			return -1;
+		}
+	}
+	return (int)CALL(access, path, mode, 0, 0, 0, 0);
 }
 
 /* For the optical power of a transceiver, in one place of ethdev; saves libm. */
