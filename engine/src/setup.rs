@@ -406,6 +406,9 @@ fn sockets(device: &DeviceSpec) -> Vec<PathBuf> {
 
 fn start_driver(settings: &Settings, plan: &Plan) -> Result<Eal, String> {
     let mut options = EalOptions::for_ports(&[&plan.config]);
+    // Pools want contiguous memory, of which alignment and the heap itself cost some; what is not
+    // touched costs nothing.
+    options.memory_bytes += options.memory_bytes / 2;
     options.hugepages = match settings.memory.hugepages {
         Hugepages::Auto => dpdk::Hugepages::Auto,
         Hugepages::Never => dpdk::Hugepages::Never,
