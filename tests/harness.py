@@ -23,7 +23,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-TARGET = pathlib.Path(os.environ.get("ONWIRE_TARGET", ROOT / "target" / "release"))
+TARGET = pathlib.Path(os.environ.get("TESTS_TARGET", ROOT / "target" / "release"))
 ONWIRE = TARGET / "onwire"
 LIBRARY = TARGET / "libonwire.so"
 BENCH = TARGET / "onwire-bench"

@@ -30,8 +30,7 @@ def prepare_world():
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
     # The machine's settings and lists of resolvers must not change what is tested.
     for name in [name for name in os.environ if name.startswith("ONWIRE_")]:
-        if name != "ONWIRE_TARGET":
-            del os.environ[name]
+        del os.environ[name]
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
 

@@ -22,7 +22,7 @@ import urllib.request
 import compare
 
 HERE = pathlib.Path(__file__).resolve().parent
-SCRATCH = pathlib.Path(os.environ.get("ONWIRE_SUITES", "/var/tmp/onwire-suites"))
+SCRATCH = pathlib.Path(os.environ.get("TESTS_SCRATCH", "/var/tmp/onwire-suites"))
 CRATES = {  # name: (version, SHA-256 of the package)
     "tokio": ("1.54.1", "b52fd3255258d26fac7264ab5a76b53c13367136dc011d3d6ad4f8ed070396a3"),
     "polling": ("3.11.0", "5d0e4f59085d47d8241c88ead0f274e8a0cb551f3625263c05eb8dd897c34218"),
