@@ -402,17 +402,32 @@ impl Port {
         result == 0 && link.link_status() != 0
     }
 
-    /// Waits until the link is up. False when it is not within `patience`.
+    /// Waits until the link is up. False when it is not within `patience`. Only the process that
+    /// started DPDK may wait: its control threads make the link.
     #[must_use]
     pub fn wait_for_link(&self, patience: Duration) -> bool {
+        // A memif client connects once, at its start, and a server whose own start is not through
+        // turns it away for good.
+        const MEMIF_RETRY: Duration = Duration::from_millis(100);
         let begun = Instant::now();
+        let mut attempt = begun;
         while !self.link_up() {
             if begun.elapsed() >= patience {
                 return false;
             }
+            if self.is_memif_client() && attempt.elapsed() >= MEMIF_RETRY {
+                attempt = Instant::now();
+                self.stop();
+                // Still refused: the next attempt may not be.
+                let _ = self.start();
+            }
             std::thread::sleep(Duration::from_millis(1));
         }
         true
+    }
+
+    fn is_memif_client(&self) -> bool {
+        self.config.kind == DeviceKind::Memif && !self.config.devargs.contains("role=server")
     }
 
     /// The driver's statistics.
