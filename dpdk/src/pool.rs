@@ -1,10 +1,12 @@
 //! Pools of mbufs. One pool per queue pair, touched under its shard's lock.
 
+use crate::eal::Memory;
 use crate::error::{Error, LogMark};
 use crate::mbuf::Mbuf;
 use arrayvec::ArrayVec;
 use core::ptr::NonNull;
 use dpdk_sys as sys;
+use dpdk_sys::onwire_mbuf_offset as at;
 use stack::packet::HEADROOM;
 use std::ffi::CString;
 
@@ -28,32 +30,55 @@ unsafe impl Sync for Pool {}
 pub(crate) fn memory_bytes(mbufs: u32, data_room: u16) -> usize {
     let mbufs = mbufs as usize;
     let object = (PER_MBUF + HEADROOM + usize::from(data_room)).next_multiple_of(64);
-    // Objects do not straddle pages where the device needs physical addresses: a tenth more.
+    // Spread over memory channels, and in hugepages not straddling two: a tenth more.
     mbufs * object * 11 / 10 + mbufs.next_power_of_two() * 8 + 4096
 }
 
 impl Pool {
-    /// Makes a pool of `mbufs` buffers that take `data_room` octets of frame each.
-    pub(crate) fn create(name: &str, mbufs: u32, data_room: u16) -> Result<Pool, Error> {
+    /// Makes a pool of `mbufs` buffers that take `data_room` octets of frame each. With ordinary
+    /// pages a buffer may straddle two: devices see addresses as the process does, and keeping
+    /// each in one page would waste almost half of the memory.
+    pub(crate) fn create(
+        name: &str,
+        mbufs: u32,
+        data_room: u16,
+        memory: Memory,
+    ) -> Result<Pool, Error> {
         let mark = LogMark::now();
         let c_name = CString::new(name).map_err(|_| Error::new("pool", "NUL in its name"))?;
         let room = u16::try_from(HEADROOM).unwrap_or(u16::MAX).saturating_add(data_room);
-        // SAFETY: the strings are terminated; -1 is "any NUMA node".
-        let pool = unsafe {
-            sys::rte_pktmbuf_pool_create_by_ops(
-                c_name.as_ptr(),
-                mbufs,
-                0,
-                0,
-                room,
-                -1,
-                c"ring_mp_mc".as_ptr(),
-            )
-        };
-        NonNull::new(pool).map(Pool).ok_or_else(|| {
+        let flags = if memory.hugepages { 0 } else { sys::ONWIRE_MEMPOOL_NO_IOVA_CONTIG };
+        let size = at::ONWIRE_MBUF_SIZE + u32::from(room);
+        let failed = || {
             let reason = format!("no memory for a pool of {mbufs} buffers of {room} octets");
             Error::with_log("buffers", &reason, mark)
+        };
+        // SAFETY: the name is terminated; no cache; -1 is "any NUMA node".
+        let pool = NonNull::new(unsafe {
+            let private = at::ONWIRE_POOL_PRIVATE_SIZE;
+            sys::rte_mempool_create_empty(c_name.as_ptr(), mbufs, size, 0, private, -1, flags)
         })
+        .ok_or_else(failed)?;
+        // SAFETY: the steps of rte_pktmbuf_pool_create, in its order, on a pool that nobody else
+        // knows yet; the all-zero private data is filled by rte_pktmbuf_pool_init.
+        unsafe {
+            let mut private: sys::rte_pktmbuf_pool_private = core::mem::zeroed();
+            private.mbuf_data_room_size = room;
+            let ops = c"ring_mp_mc".as_ptr();
+            let mut result =
+                sys::rte_mempool_set_ops_byname(pool.as_ptr(), ops, core::ptr::null_mut());
+            if result == 0 {
+                sys::rte_pktmbuf_pool_init(pool.as_ptr(), (&raw mut private).cast());
+                result = sys::rte_mempool_populate_default(pool.as_ptr());
+            }
+            if result < 0 {
+                sys::rte_mempool_free(pool.as_ptr());
+                return Err(failed());
+            }
+            let init: sys::rte_mempool_obj_cb_t = Some(sys::rte_pktmbuf_init);
+            sys::rte_mempool_obj_iter(pool.as_ptr(), init, core::ptr::null_mut());
+        }
+        Ok(Pool(pool))
     }
 
     /// Gives the pool's memory back to DPDK.

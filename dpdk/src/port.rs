@@ -3,7 +3,7 @@
 use crate::check::have_library;
 use crate::descriptors;
 use crate::device::{DeviceKind, OffloadPolicy, PortConfig};
-use crate::eal::Eal;
+use crate::eal::{Eal, Memory};
 use crate::error::{Error, LogMark};
 use crate::interrupt::{self, RxInterrupt};
 use crate::pool::Pool;
@@ -56,6 +56,7 @@ pub struct Port {
     capabilities: Offloads,
     pools: Vec<Pool>,
     kernel_fds: Vec<Option<RawFd>>,
+    memory: Memory,
 }
 
 impl Port {
@@ -81,13 +82,19 @@ impl Port {
             return Err(Error::new(setting, "AF_XDP needs libxdp.so.1: apt install libxdp1"));
         }
         if config.kind.has_foreign_libraries() {
-            descriptors::with_filled_numbers(|| Self::probe_and_configure(config, &setting))
+            descriptors::with_filled_numbers(|| {
+                Self::probe_and_configure(config, &setting, eal.memory())
+            })
         } else {
-            Self::probe_and_configure(config, &setting)
+            Self::probe_and_configure(config, &setting, eal.memory())
         }
     }
 
-    fn probe_and_configure(config: PortConfig, setting: &str) -> Result<Port, Error> {
+    fn probe_and_configure(
+        config: PortConfig,
+        setting: &str,
+        memory: Memory,
+    ) -> Result<Port, Error> {
         let before = descriptors::descriptors();
         let id = probe(&config, setting)?;
         let mut port = Port {
@@ -99,6 +106,7 @@ impl Port {
             capabilities: Offloads::default(),
             pools: Vec::new(),
             kernel_fds: Vec::new(),
+            memory,
             config,
         };
         match port.configure(setting, &before) {
@@ -188,7 +196,8 @@ impl Port {
         };
         for queue in 0..self.config.queues {
             let name = format!("onwire_{}_{queue}", self.id);
-            let pool = Pool::create(&name, self.config.mbufs, self.config.data_room())?;
+            let pool =
+                Pool::create(&name, self.config.mbufs, self.config.data_room(), self.memory)?;
             self.pools.push(pool);
             let mut rx_conf = info.default_rxconf;
             rx_conf.offloads = 0;

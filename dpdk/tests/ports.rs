@@ -382,6 +382,20 @@ fn hugepages_are_used_when_there_and_shared_by_relatives() {
     });
 }
 
+#[test]
+fn what_is_computed_to_be_needed_is_enough_for_large_pools() {
+    isolated("what_is_computed_to_be_needed_is_enough_for_large_pools", || {
+        let config = |name: &str, mbufs, mtu| PortConfig { mbufs, mtu, ..PortConfig::vdev(name) };
+        let ports = [config("net_ring0", 40_000, 1500), config("net_ring1", 7000, 9000)];
+        let eal = Eal::start(EalOptions::for_ports(&[&ports[0], &ports[1]])).expect("starts");
+        for config in ports {
+            let mbufs = config.mbufs as usize;
+            let port = Port::open(&eal, config).unwrap_or_else(|e| panic!("{e}\n{}", e.log));
+            assert_eq!(port.pool(0).expect("a pool").available(), mbufs);
+        }
+    });
+}
+
 /// What of the process a start could disturb.
 #[derive(Debug, PartialEq)]
 struct Belongings {

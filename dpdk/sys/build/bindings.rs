@@ -17,9 +17,10 @@ const FUNCTIONS: &[&str] = &[
     "rte_malloc_get_socket_stats",
     "rte_eth_(dev|rx|tx|stats|xstats|link|macaddr|promiscuous|allmulticast|find|iterator)_.*",
     "rte_eth_(link_get_nowait|stats_get|rx_burst|tx_burst|tx_prepare|promiscuous_enable)",
-    "rte_pktmbuf_(pool_create_by_ops|alloc|alloc_bulk|free|free_bulk|linearize)",
+    "rte_pktmbuf_(pool_init|init|alloc|alloc_bulk|free|free_bulk|linearize)",
     "rte_mbuf_refcnt_update",
-    "rte_mempool_(avail_count|in_use_count|free|lookup)",
+    "rte_mempool_(create_empty|set_ops_byname|populate_default|obj_iter)",
+    "rte_mempool_(avail_count|in_use_count|free)",
 ];
 
 const VARIABLES: &[&str] = &["ONWIRE_.*", "RTE_ETH_NAME_MAX_LEN", "RTE_PKTMBUF_HEADROOM"];
@@ -43,7 +44,8 @@ pub fn generate(dpdk: &Dpdk, out: &Path) -> PathBuf {
         .opaque_type("rte_eth_dev")
         .opaque_type("rte_device")
         .opaque_type("rte_.*hdr")
-        .allowlist_type("onwire_mbuf_.*");
+        .allowlist_type("onwire_mbuf_.*")
+        .allowlist_type("rte_pktmbuf_pool_private");
     for name in FUNCTIONS {
         builder = builder.allowlist_function(name);
     }

@@ -27,6 +27,7 @@ enum onwire_mbuf_offset {
 	ONWIRE_MBUF_TX_OFFLOAD = offsetof(struct rte_mbuf, tx_offload),
 	ONWIRE_MBUF_NEXT = offsetof(struct rte_mbuf, next),
 	ONWIRE_MBUF_SIZE = sizeof(struct rte_mbuf),
+	ONWIRE_POOL_PRIVATE_SIZE = sizeof(struct rte_pktmbuf_pool_private),
 };
 
 /* Macros that bindgen cannot evaluate. */
@@ -58,6 +59,7 @@ static const uint64_t ONWIRE_TX_OFFLOAD_TCP_CKSUM = RTE_ETH_TX_OFFLOAD_TCP_CKSUM
 static const uint64_t ONWIRE_TX_OFFLOAD_UDP_CKSUM = RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
 static const uint64_t ONWIRE_TX_OFFLOAD_TCP_TSO = RTE_ETH_TX_OFFLOAD_TCP_TSO;
 static const uint64_t ONWIRE_TX_OFFLOAD_MULTI_SEGS = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+static const unsigned int ONWIRE_MEMPOOL_NO_IOVA_CONTIG = RTE_MEMPOOL_F_NO_IOVA_CONTIG;
 static const uint64_t ONWIRE_RSS_IP = RTE_ETH_RSS_IP;
 static const uint64_t ONWIRE_RSS_TCP = RTE_ETH_RSS_TCP;
 static const uint64_t ONWIRE_RSS_UDP = RTE_ETH_RSS_UDP;
