@@ -1,8 +1,10 @@
 //! What all measurements share: cores, namespaces, a directory for sockets, and how a measured
 //! program is started in them.
 
-use crate::children::{Program, end_cleanly_on_signals};
+use crate::children::{Program, check_interrupted, end_cleanly_on_signals};
+use crate::latency::{Stack, wrap};
 use crate::namespaces::{FRAME_INTERFACE, Namespaces, Side};
+use crate::role::Ready;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
 use nix::sched::{CpuSet, sched_getaffinity};
@@ -11,7 +13,7 @@ use serde::Serialize;
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a program may take to say that it is ready, or to end after it was told to.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -88,6 +90,20 @@ impl Wire {
             (Link::AfPacket, _) => format!("af_packet:{FRAME_INTERFACE}"),
         }
     }
+
+    /// Waits for the socket that the server's end makes and the client's end needs.
+    pub fn wait_for(&self, server: &mut Program) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.link != Link::AfPacket && !self.path.exists() {
+            check_interrupted()?;
+            if !server.is_running() {
+                server.line(Duration::ZERO)?; // The error says why it ended.
+            }
+            ensure!(Instant::now() < deadline, "nobody makes {}", self.path.display());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
 }
 
 /// A run of the harness.
@@ -143,6 +159,28 @@ impl Bench {
         }
         command.env("ONWIRE_RUN_DIR", self.run_directory());
         Program::start(name, command.arg("--").args(words))
+    }
+
+    /// Starts the two ends of a measurement of this program's own sockets and lets them go when
+    /// both are there.
+    pub fn start_pair(
+        &self,
+        stack: Stack<'_>,
+        server: &[&str],
+        client: &[&str],
+    ) -> Result<(Program, Program)> {
+        let server = wrap(stack, Side::Server, self.role(server));
+        let mut server = self.start("the server", Side::Server, &server)?;
+        if let Some((_, wire)) = stack {
+            wire.wait_for_server()
+                .or_else(|_| server.message::<Ready>(Duration::ZERO).map(drop))?;
+        }
+        let client = wrap(stack, Side::Client, self.role(client));
+        let mut client = self.start("the client", Side::Client, &client)?;
+        let _: Ready = client.message(PATIENCE)?;
+        let _: Ready = server.message(PATIENCE)?;
+        client.go_on()?;
+        Ok((server, client))
     }
 
     /// The words that start this program in a role.

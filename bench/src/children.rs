@@ -84,6 +84,11 @@ impl Program {
         self.child.id()
     }
 
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// The next line it prints, or an error that says what it printed to stderr.
     pub fn line(&mut self, within: Duration) -> Result<String> {
         let deadline = Instant::now() + within;

@@ -271,14 +271,12 @@ fn sockets(
     let at = SocketAddr::new(address(stack, Side::Server), PORT).to_string();
     let size = effort.size.to_string();
     let (protocol, waiting) = (protocol.name(), waiting.name());
-    let echo = bench.role(&["echo", protocol, waiting, &at, &size]);
-    let mut server =
-        bench.start("the echo server", Side::Server, &wrap(stack, Side::Server, echo))?;
-    let _: Ready = server.message(PATIENCE)?;
     let [warmup, time] = [effort.warmup, effort.time].map(|t| t.as_millis().to_string());
-    let ping = bench.role(&["ping", protocol, waiting, &at, &size, &warmup, &time]);
-    let mut client =
-        bench.start("the echo client", Side::Client, &wrap(stack, Side::Client, ping))?;
+    let (server, mut client) = bench.start_pair(
+        stack,
+        &["echo", protocol, waiting, &at, &size],
+        &["ping", protocol, waiting, &at, &size, &warmup, &time],
+    )?;
     let outcome: Outcome = client.message(PATIENCE + effort.warmup + effort.time)?;
     if let Some((onwire, _)) = stack {
         // Both ends stand still now: their counters must account for every message both ways.

@@ -44,8 +44,11 @@ pub fn measure(
         ping.push("--nonblocked");
     }
     let own = |words: Vec<&str>| words.into_iter().map(str::to_owned).collect();
-    let server =
+    let mut server =
         bench.start("sockperf server", Side::Server, &wrap(stack, Side::Server, own(serve)))?;
+    if let Some((_, wire)) = stack {
+        wire.wait_for(&mut server)?;
+    }
     let ping = wrap(stack, Side::Client, own(ping));
     let said = ask_until_it_listens(bench, &ping, PATIENCE + effort.time)?;
     let times = read_log(&log).with_context(|| said.join("\n"))?;

@@ -1,11 +1,11 @@
 //! `onwire bench stream`: the throughput of one TCP stream, kernel and onwire in turns.
 
 use crate::bench::{Bench, Common, Link, PATIENCE};
-use crate::latency::{Stack, address, wrap};
+use crate::latency::{Stack, address};
 use crate::machine::Machine;
 use crate::namespaces::Side;
 use crate::onwire::Onwire;
-use crate::role::{Ready, Received, Sent};
+use crate::role::{Received, Sent};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -91,12 +91,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 fn stream(bench: &Bench, stack: Stack<'_>, args: &Args) -> Result<f64> {
     let at = SocketAddr::new(address(stack, Side::Server), PORT).to_string();
-    let sink = wrap(stack, Side::Server, bench.role(&["sink", &at]));
-    let mut server = bench.start("the receiver", Side::Server, &sink)?;
-    let _: Ready = server.message(PATIENCE)?;
     let milliseconds = (args.seconds * 1000).to_string();
-    let source = bench.role(&["source", &at, &milliseconds, &args.block.to_string()]);
-    let mut client = bench.start("the sender", Side::Client, &wrap(stack, Side::Client, source))?;
+    let (mut server, mut client) = bench.start_pair(
+        stack,
+        &["sink", &at],
+        &["source", &at, &milliseconds, &args.block.to_string()],
+    )?;
     let patience = PATIENCE + Duration::from_secs(args.seconds);
     let Sent { sent } = client.message(patience)?;
     let Received { octets, nanoseconds } = server.message(patience)?;

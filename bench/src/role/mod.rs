@@ -9,11 +9,11 @@ mod ping;
 mod raw;
 mod stream;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::process::ExitCode;
 
 pub use ping::Outcome;
@@ -162,6 +162,15 @@ fn say(message: &impl Serialize) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(&line)?;
     Ok(stdout.flush()?)
+}
+
+/// Brings the stack up, says so, and waits until the other end is there too: a link in shared
+/// memory comes up when both of its ends exist, and only then can anybody listen or connect.
+fn meet() -> Result<()> {
+    let socket = UdpSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0))).context("cannot bind")?;
+    drop(socket);
+    say(&Ready { ready: "the stack is up".to_owned() })?;
+    wait_for_harness()
 }
 
 /// Waits for the harness to say that it has looked at everything it wanted to look at.

@@ -1,7 +1,7 @@
 //! The client of a latency measurement: one message out, the same message back, in a closed loop.
 
 use super::echo::{STOP_LEN, again, send_all};
-use super::{Protocol, Waiting, say, wait_for_harness};
+use super::{Protocol, Waiting, meet, say, wait_for_harness};
 use crate::histogram::{Counts, Histogram};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,7 @@ pub enum Reply {
 
 /// Measures against an echo at `address`.
 pub fn run(protocol: Protocol, waiting: Waiting, address: SocketAddr, plan: &Plan) -> Result<()> {
+    meet()?;
     match protocol {
         Protocol::Tcp => {
             let stream = TcpStream::connect(address)

@@ -1,6 +1,6 @@
 //! The two ends of a throughput measurement: one TCP stream of a known pattern.
 
-use super::{Ready, say, wait_for_harness};
+use super::{Ready, meet, say, wait_for_harness};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::io::{ErrorKind, Read, Write};
@@ -68,6 +68,7 @@ pub fn sink(address: SocketAddr) -> Result<()> {
 /// Sends for a while, then waits for the other end to have everything.
 pub fn source(address: SocketAddr, milliseconds: u64, block: usize) -> Result<()> {
     let blocks = pattern(block + PERIOD);
+    meet()?;
     let mut stream =
         TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
     let until = Instant::now() + Duration::from_millis(milliseconds);
