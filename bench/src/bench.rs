@@ -172,8 +172,7 @@ impl Bench {
         let server = wrap(stack, Side::Server, self.role(server));
         let mut server = self.start("the server", Side::Server, &server)?;
         if let Some((_, wire)) = stack {
-            wire.wait_for_server()
-                .or_else(|_| server.message::<Ready>(Duration::ZERO).map(drop))?;
+            wire.wait_for(&mut server)?;
         }
         let client = wrap(stack, Side::Client, self.role(client));
         let mut client = self.start("the client", Side::Client, &client)?;
