@@ -275,11 +275,7 @@ impl<B: Buffer> Tcp<B> {
     }
 
     /// Ends a listener: openings are forgotten, connections that nobody accepted reset.
-    fn stop_listening<A: Allocator<Buffer = B>>(
-        &mut self,
-        cx: &mut Context<'_, A>,
-        index: u32,
-    ) {
+    fn stop_listening<A: Allocator<Buffer = B>>(&mut self, cx: &mut Context<'_, A>, index: u32) {
         let Some(id) = self.sockets.handle_at(index).map(TcpId) else { return };
         self.ports.listening.remove(index);
         while let Some(Kind::Listening(listener)) = self.sockets.at(index).map(|s| &s.kind)

@@ -1,5 +1,6 @@
 //! A connection whose handshake is done: the two halves, and what they share.
 
+use super::Context;
 use super::congestion::{Controller, Window};
 use super::counters::TcpCounters;
 use super::demux::Tuple;
@@ -13,7 +14,6 @@ use super::send::{Rtt, Sender};
 use super::seq::SeqNumber;
 use super::state::State;
 use super::timers::Timers;
-use super::Context;
 use crate::config::TcpConfig;
 use crate::error::Error;
 use crate::options::{CongestionAlgorithm, Options};
@@ -210,7 +210,8 @@ impl Connection {
         }
         let packets = self.window.cwnd.max(super::congestion::INITIAL_WINDOW).max(4);
         let wanted = packets.saturating_mul(2).saturating_mul(super::queue::TRUESIZE);
-        self.send.limit = self.send.limit.max(wanted).min(config.send_buffer.max.max(self.send.limit));
+        self.send.limit =
+            self.send.limit.max(wanted).min(config.send_buffer.max.max(self.send.limit));
     }
 
     /// Ends the connection here; `error` is what the program is told.
@@ -219,10 +220,8 @@ impl Connection {
         self.timers = Timers::IDLE;
         self.pending = Pending::empty();
         self.error = self.error.or(error);
-        self.edges |= Readiness::READABLE
-            | Readiness::WRITABLE
-            | Readiness::HANGUP
-            | Readiness::READ_HANGUP;
+        self.edges |=
+            Readiness::READABLE | Readiness::WRITABLE | Readiness::HANGUP | Readiness::READ_HANGUP;
         if error.is_some() {
             self.edges |= Readiness::ERROR;
         }
@@ -288,7 +287,13 @@ impl ChallengeBudget {
 
     /// Whether one more may be sent now. The number per second is blurred so that it cannot be
     /// measured from outside (the side channel of CVE-2016-5696).
-    pub fn spend(&mut self, now: Instant, limit: u32, blur: u32, counters: &mut TcpCounters) -> bool {
+    pub fn spend(
+        &mut self,
+        now: Instant,
+        limit: u32,
+        blur: u32,
+        counters: &mut TcpCounters,
+    ) -> bool {
         let second = now.as_millis() / 1000;
         if self.second != second {
             self.second = second;

@@ -270,7 +270,8 @@ impl Connection {
         let window = receive.window();
         let wanted = receive.wanted_window(mss);
         let opened = 2 * window <= receive.clamp && wanted >= 2 * window && wanted > 0;
-        if opened || owed > receive.ack.peer_mss || (drained && owed > 0 && receive.ack.is_quick()) {
+        if opened || owed > receive.ack.peer_mss || (drained && owed > 0 && receive.ack.is_quick())
+        {
             self.pending |= Pending::ACK;
         }
     }

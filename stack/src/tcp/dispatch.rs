@@ -99,10 +99,11 @@ impl<B: Buffer> Tcp<B> {
         let Some(socket) = self.sockets.at_mut(index) else { return };
         let Kind::Opening(opening) = &mut socket.kind else { return };
         let header = &inbound.header;
-        let verdict = if opening.state == State::SynSent {
-            opening.on_segment_in_syn_sent(header, &socket.options, cx.now)
-        } else {
+        let crossing = opening.state == State::SynReceived;
+        let verdict = if crossing {
             opening.on_segment_in_syn_received(header, inbound.payload_len(), cx.now)
+        } else {
+            opening.on_segment_in_syn_sent(header, &socket.options, cx.now)
         };
         match verdict {
             Verdict::Stay => {}
@@ -111,6 +112,7 @@ impl<B: Buffer> Tcp<B> {
             Verdict::Failed(error) => {
                 cx.counters.attempt_failures += 1;
                 cx.counters.resets_in += 1;
+                let error = if crossing { Error::ConnectionReset } else { error };
                 self.fail_opening(index, error);
             }
             Verdict::Established => {

@@ -298,11 +298,7 @@ impl Connection {
     }
 
     /// An acknowledgment between SND.UNA and SND.NXT.
-    fn on_ack<A: Allocator>(
-        &mut self,
-        env: &mut Env<'_, '_, A>,
-        arrival: &Arrival<'_, A::Buffer>,
-    ) {
+    fn on_ack<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>, arrival: &Arrival<'_, A::Buffer>) {
         let (header, now) = (arrival.header, env.cx.now);
         let prior_una = self.send.una;
         let mut delivery = Delivery::default();
@@ -331,8 +327,7 @@ impl Connection {
         );
         self.stats.octets_acked += u64::from(header.ack.since(prior_una));
         let bare = arrival.len == 0 && !arrival.fin;
-        let duplicate =
-            bare && !delivery.advanced && !window_changed && self.send.packets_out > 0;
+        let duplicate = bare && !delivery.advanced && !window_changed && self.send.packets_out > 0;
         self.sample_rtt(header, &delivery, env);
         if self.send.packets_out > 0 || delivery.acked > 0 || delivery.sacked > 0 {
             self.recover(env, header, &mut delivery, duplicate);
@@ -597,8 +592,7 @@ impl Connection {
         let receive = &self.receive;
         let owed = receive.nxt.since(receive.acknowledged);
         let mss = self.receive_mss();
-        let second = owed > receive.ack.peer_mss
-            && receive.wanted_window(mss) >= receive.window();
+        let second = owed > receive.ack.peer_mss && receive.wanted_window(mss) >= receive.window();
         if gap || second || receive.ack.is_quick() || receive.duplicate.is_some() {
             self.pending |= Pending::ACK;
         } else if self.timers.ack_at == Instant::FAR_FUTURE {

@@ -1,7 +1,9 @@
 //! What can be learnt about sockets: `TCP_INFO`, the lines of `ss`, the tables' occupancy.
 
 use super::connection::Connection;
-use super::info::{OPTION_SACK, OPTION_TIMESTAMPS, OPTION_WSCALE, Occupancy, SocketSummary, TcpInfo};
+use super::info::{
+    OPTION_SACK, OPTION_TIMESTAMPS, OPTION_WSCALE, Occupancy, SocketSummary, TcpInfo,
+};
 use super::socket::{Kind, Socket};
 use super::state::State;
 use super::{Tcp, TcpId};

@@ -68,7 +68,8 @@ impl TimestampState {
     pub fn is_old(&self, value: u32, now: Instant) -> bool {
         //= RFC 7323 §5.3 R1
         (value.wrapping_sub(self.recent) as i32) < 0
-            && (now.as_millis() / 1000) as u32 - self.recent_at_s.min((now.as_millis() / 1000) as u32)
+            && (now.as_millis() / 1000) as u32
+                - self.recent_at_s.min((now.as_millis() / 1000) as u32)
                 < PAWS_EXPIRY_S
     }
 

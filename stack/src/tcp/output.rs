@@ -194,7 +194,8 @@ impl Connection {
         }
         self.stats.octets_sent += u64::from(len);
         self.receive.ack.on_sent_data(env.cx.now);
-        let renew = matches!(self.timers.alarm, Alarm::None | Alarm::TailProbe | Alarm::WindowProbe);
+        let renew =
+            matches!(self.timers.alarm, Alarm::None | Alarm::TailProbe | Alarm::WindowProbe);
         if first || renew {
             self.rearm(env);
         }

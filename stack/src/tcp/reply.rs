@@ -50,7 +50,10 @@ impl Replies {
     }
 
     /// The next answer as a packet; `None` when there is none, or no buffer for it (it stays).
-    pub fn poll_transmit<A: Allocator>(&mut self, allocator: &mut A) -> Option<Transmit<A::Buffer>> {
+    pub fn poll_transmit<A: Allocator>(
+        &mut self,
+        allocator: &mut A,
+    ) -> Option<Transmit<A::Buffer>> {
         self.queue.front()?;
         let buffer = allocator.allocate()?;
         let reply = self.queue.pop_front()?;

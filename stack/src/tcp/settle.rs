@@ -24,11 +24,7 @@ const PLENTY: usize = super::send::buffer::RESERVE + 32;
 
 impl<B: Buffer> Tcp<B> {
     /// Sees to the socket at `index` after something happened to it.
-    pub(super) fn settle<A: Allocator<Buffer = B>>(
-        &mut self,
-        cx: &mut Context<'_, A>,
-        index: u32,
-    ) {
+    pub(super) fn settle<A: Allocator<Buffer = B>>(&mut self, cx: &mut Context<'_, A>, index: u32) {
         self.latest = self.latest.max(cx.now);
         let state = match self.sockets.at_mut(index) {
             Some(socket) => socket.state(),
@@ -57,11 +53,7 @@ impl<B: Buffer> Tcp<B> {
         if transmit {
             self.ready.push_back(index);
         }
-        // A timer that is too early costs one look; moving it with every segment costs more.
-        let sooner = self.wheel.deadline(index).is_none_or(|armed| deadline < armed);
-        if deadline != Instant::FAR_FUTURE && sooner {
-            self.wheel.arm(index, deadline);
-        }
+        self.arm(index, deadline);
     }
 
     /// Takes note of what the program is to be told; forgets the socket if it is done with.
@@ -106,11 +98,7 @@ impl<B: Buffer> Tcp<B> {
     }
 
     /// Both FINs are acknowledged: a small entry takes the connection's place.
-    fn enter_time_wait<A: Allocator<Buffer = B>>(
-        &mut self,
-        cx: &mut Context<'_, A>,
-        index: u32,
-    ) {
+    fn enter_time_wait<A: Allocator<Buffer = B>>(&mut self, cx: &mut Context<'_, A>, index: u32) {
         let expires = cx.now + self.config.time_wait;
         let Some(socket) = self.sockets.at_mut(index) else { return };
         let Kind::Connected(c) = &mut socket.kind else { return };
@@ -247,8 +235,8 @@ impl<B: Buffer> Tcp<B> {
                     self.ready.push_back(index);
                 }
             }
-            // Sending arms timers and may end a wait for room.
-            self.schedule_timer(index);
+            // Sending arms timers, and may end a wait for room (`TCP_NOTSENT_LOWAT`).
+            self.after_transmit(index);
             if sent.is_some() {
                 return sent;
             }
@@ -256,9 +244,21 @@ impl<B: Buffer> Tcp<B> {
         None
     }
 
-    fn schedule_timer(&mut self, index: u32) {
-        let Some(Kind::Connected(c)) = self.sockets.at(index).map(|s| &s.kind) else { return };
-        let deadline = c.timers.earliest();
+    fn after_transmit(&mut self, index: u32) {
+        let Some(socket) = self.sockets.at_mut(index) else { return };
+        let Kind::Connected(c) = &mut socket.kind else { return };
+        if socket.no_space {
+            c.on_room(&mut socket.no_space, &socket.options);
+        }
+        let (deadline, announce) = (c.timers.earliest(), !c.edges.is_empty());
+        self.arm(index, deadline);
+        if announce {
+            self.announce(index);
+        }
+    }
+
+    /// A timer that is too early costs one look; moving it with every segment costs more.
+    fn arm(&mut self, index: u32, deadline: Instant) {
         let sooner = self.wheel.deadline(index).is_none_or(|armed| deadline < armed);
         if deadline != Instant::FAR_FUTURE && sooner {
             self.wheel.arm(index, deadline);
@@ -295,11 +295,7 @@ impl<B: Buffer> Tcp<B> {
         }
     }
 
-    fn on_socket_timer<A: Allocator<Buffer = B>>(
-        &mut self,
-        cx: &mut Context<'_, A>,
-        index: u32,
-    ) {
+    fn on_socket_timer<A: Allocator<Buffer = B>>(&mut self, cx: &mut Context<'_, A>, index: u32) {
         let Some(socket) = self.sockets.at_mut(index) else { return };
         match &mut socket.kind {
             Kind::Connected(c) => c.on_timers(&mut env!(self, cx, &socket.options)),
@@ -319,11 +315,7 @@ impl<B: Buffer> Tcp<B> {
         self.settle(cx, index);
     }
 
-    fn on_opening_timer<A: Allocator<Buffer = B>>(
-        &mut self,
-        cx: &mut Context<'_, A>,
-        place: u32,
-    ) {
+    fn on_opening_timer<A: Allocator<Buffer = B>>(&mut self, cx: &mut Context<'_, A>, place: u32) {
         let key = self.opening_key(place);
         let Some(opening) = self.openings.at_mut(place) else { return };
         if opening.deadline > cx.now {
@@ -381,5 +373,4 @@ impl<B: Buffer> Tcp<B> {
         }
         None
     }
-
 }

@@ -308,8 +308,7 @@ impl Script {
         let mut octets = vec![0; header.len()];
         header.emit(&mut octets);
         octets.extend_from_slice(payload);
-        let meta =
-            IpMeta { source: PEER, destination: OURS, traffic_class: 0, hop_limit: 64 };
+        let meta = IpMeta { source: PEER, destination: OURS, traffic_class: 0, hop_limit: 64 };
         self.host.deliver(meta, HeapBuffer::from_bytes(&octets));
     }
 
@@ -370,12 +369,21 @@ impl Script {
         (header, payload)
     }
 
-    /// A connection that the peer opened, its SYN with `options`.
+    /// A connection that the peer opened, its SYN with `options`; a `win` counts for the final
+    /// ACK as well.
     pub fn established(&mut self, options: &str) -> TcpId {
+        self.established_in(options, Duration::ZERO)
+    }
+
+    /// The same over a path with a round trip of `rtt`.
+    pub fn established_in(&mut self, options: &str, rtt: Duration) -> TcpId {
         let listener = self.host.listener(80, 8);
         self.inject(&format!("S 0:0(0) {options}"));
         assert_eq!(self.out(), ["S. 0:0(0) ack 1"]);
-        self.inject(". 1:1(0) ack 1");
+        self.host.now += rtt;
+        let window = options.split_once("win ").map_or("65535", |(_, window)| window);
+        let window = window.split(' ').next().unwrap_or_default();
+        self.inject(&format!(". 1:1(0) ack 1 win {window}"));
         let id = self.host.accept(listener).expect("a connection");
         self.host.close(listener);
         assert_eq!(self.out(), [""; 0]);

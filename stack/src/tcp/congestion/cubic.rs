@@ -85,8 +85,7 @@ impl CongestionControl for Cubic {
         self.epoch_start = None;
         let cwnd = window.cwnd as f32;
         //= RFC 9438 §4.7: fast convergence.
-        self.w_max =
-            if cwnd < self.w_max { cwnd * (1.0 + BETA as f32) / 2.0 } else { cwnd };
+        self.w_max = if cwnd < self.w_max { cwnd * (1.0 + BETA as f32) / 2.0 } else { cwnd };
         ((f64::from(window.cwnd) * BETA) as u32).max(2)
     }
 

@@ -38,7 +38,14 @@ impl AckPolicy {
     }
 
     /// Data arrived.
-    pub fn on_data(&mut self, len: u32, window: u32, rto: Duration, now: Instant, config: &TcpConfig) {
+    pub fn on_data(
+        &mut self,
+        len: u32,
+        window: u32,
+        rto: Duration,
+        now: Instant,
+        config: &TcpConfig,
+    ) {
         self.owed = true;
         self.measure(len);
         let least = config.delayed_ack_min.as_micros() as u32;
@@ -103,7 +110,8 @@ impl AckPolicy {
     /// How long an acknowledgment may be held back.
     pub fn delay(&self, srtt_us: u32, config: &TcpConfig) -> Duration {
         let least = config.delayed_ack_min;
-        let most = if self.interactive { config.delayed_ack_max } else { config.delayed_ack_max / 2 };
+        let most =
+            if self.interactive { config.delayed_ack_max } else { config.delayed_ack_max / 2 };
         let mut delay = Duration::from_micros(u64::from(self.delay_us)).min(most);
         if srtt_us > 0 {
             delay = delay.min(Duration::from_micros(u64::from(srtt_us)).max(least));

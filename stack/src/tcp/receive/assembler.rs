@@ -74,7 +74,9 @@ impl Receiver {
         joined: &mut Joined,
     ) -> Assembled {
         let end = chunk.end();
-        if join(pool, self.queue.tail, &chunk, scarce) {
+        // Sparse buffers take more memory than the window foresaw: fill them up.
+        let tight = scarce || self.charged > self.limit / 2;
+        if join(pool, self.queue.tail, &chunk, tight) {
             joined.coalesced = true;
         } else {
             if scarce && self.charged > TRUESIZE {
@@ -84,7 +86,8 @@ impl Receiver {
                 // What waits for a gap can come again; what is in order must not stall.
                 self.clear_ooo(pool);
             }
-            if self.charged > 0 && self.charged + TRUESIZE > self.limit {
+            // Up to here the window is a promise that is kept.
+            if self.charged > 0 && self.charged + TRUESIZE > self.limit.saturating_mul(2) {
                 return Assembled::NoRoom;
             }
             if pool.is_full() {
@@ -156,7 +159,8 @@ impl Receiver {
             chunk.len -= overlap;
         }
         // Decide before anything is given up for the new piece: what SACK has reported stays.
-        if !can_join(pool, before, &chunk, scarce) {
+        let tight = scarce || self.charged > self.limit / 2;
+        if !can_join(pool, before, &chunk, tight) {
             if scarce || pool.is_full() {
                 return Assembled::NoMemory;
             }
@@ -166,7 +170,7 @@ impl Receiver {
         }
         self.trim_following(pool, before, &mut chunk);
         let (start, end, len) = (chunk.seq, chunk.end(), chunk.len);
-        if join(pool, before, &chunk, scarce) {
+        if join(pool, before, &chunk, tight) {
             joined.coalesced = true;
         } else {
             if self.ooo.insert_after(pool, before, chunk).is_err() {

@@ -119,7 +119,8 @@ impl Receiver {
         //= RFC 9293 §3.8.6: the right edge does not move left.
         let granule = 1u32 << self.shift;
         let window = if wanted < current { current.next_multiple_of(granule) } else { wanted };
-        let most = if self.shift == 0 { u32::from(u16::MAX) } else { u32::from(u16::MAX) << self.shift };
+        let most =
+            if self.shift == 0 { u32::from(u16::MAX) } else { u32::from(u16::MAX) << self.shift };
         let window = window.min(most);
         let scaled = (window >> self.shift) as u16;
         self.edge = self.edge.max(self.nxt + (u32::from(scaled) << self.shift));
@@ -163,7 +164,8 @@ impl Receiver {
     pub fn clear_ooo<B>(&mut self, pool: &mut Pool<B>) {
         let mut at = self.ooo.head;
         while let Some(chunk) = pool.at(at) {
-            self.charged = self.charged.saturating_sub(super::super::queue::TRUESIZE.max(chunk.len));
+            self.charged =
+                self.charged.saturating_sub(super::super::queue::TRUESIZE.max(chunk.len));
             at = chunk.next;
         }
         self.ooo.clear(pool);

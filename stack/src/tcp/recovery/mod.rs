@@ -226,13 +226,14 @@ impl Connection {
 
     /// The window while a loss is mended.
     fn reduce(&mut self, delivery: &Delivery, lost_more: bool) {
-        self.window.cwnd = self.recovery.prr.on_ack(
+        let cwnd = self.recovery.prr.on_ack(
             delivery.delivered,
             lost_more,
             delivery.advanced,
             self.send.in_flight(),
             self.window.ssthresh,
         );
+        self.window.cwnd = cwnd.max(1);
     }
 
     /// The window while all goes well, or while a timeout is mended.

@@ -17,7 +17,14 @@ impl Prr {
     }
 
     /// The window after `delivered` more packets arrived, `in_flight` being out.
-    pub fn on_ack(&mut self, delivered: u32, lost: bool, advanced: bool, in_flight: u32, ssthresh: u32) -> u32 {
+    pub fn on_ack(
+        &mut self,
+        delivered: u32,
+        lost: bool,
+        advanced: bool,
+        in_flight: u32,
+        ssthresh: u32,
+    ) -> u32 {
         self.delivered += delivered;
         let allowed = if in_flight > ssthresh {
             //= RFC 6937 §3.1: proportional part.

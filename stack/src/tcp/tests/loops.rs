@@ -63,7 +63,10 @@ fn transfer(link: &mut Link, what: &Transfer) -> Duration {
             break;
         }
         // A reader that pauses is not a stall: its turn comes.
-        assert!(link.step() || what.reader_pause, "stalled: sent {sent:?}, got {got:?}, {shut:?} {eof:?}");
+        assert!(
+            link.step() || what.reader_pause,
+            "stalled: sent {sent:?}, got {got:?}, {shut:?} {eof:?}"
+        );
         assert!(link.now - start < Duration::from_secs(3600), "sent {sent:?}, got {got:?}");
     }
     assert_eq!(got, [what.octets[1], what.octets[0]]);

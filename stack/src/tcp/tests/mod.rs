@@ -1,3 +1,11 @@
 //! Packet scripts, by subject.
 
+mod attack;
+mod close;
 mod loops;
+mod open;
+mod ports;
+mod recovery;
+mod time_wait;
+mod timers;
+mod transfer;

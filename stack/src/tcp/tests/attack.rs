@@ -1,0 +1,165 @@
+//! RFC 5961 and its kin: what someone who cannot see the connection may try.
+
+use crate::tcp::State;
+use crate::tcp::testing::Script;
+
+#[test]
+fn rfc_5961_3_2_a_reset_must_be_exact() {
+    let mut s = Script::plain();
+    let id = s.established("mss 1000");
+    s.inject("R 100:100(0)");
+    assert_eq!(s.out(), [". 1:1(0) ack 1"], "a challenge ACK");
+    assert_eq!(s.state(id), State::Established);
+    s.inject("R 100000:100000(0)");
+    assert_eq!(s.out(), [""; 0], "outside the window: silence");
+    s.inject("R 1:1(0)");
+    assert_eq!(s.state(id), State::Closed);
+}
+
+#[test]
+fn rfc_5961_4_2_a_syn_is_challenged() {
+    let mut s = Script::plain();
+    let id = s.established("mss 1000");
+    s.inject("S 1:1(0)");
+    assert_eq!(s.out(), [". 1:1(0) ack 1"]);
+    s.inject("S 1:1(0)");
+    assert_eq!(s.out(), [""; 0], "not more often than every 500 ms");
+    assert_eq!(s.state(id), State::Established);
+}
+
+#[test]
+fn rfc_5961_5_2_acknowledgments_of_the_unsent_and_the_too_old_are_challenged() {
+    let mut s = Script::plain();
+    let id = s.established("mss 1000 win 5000");
+    s.inject("P. 1:11(10) ack 100");
+    assert_eq!(s.out(), [". 1:1(0) ack 1"]);
+    assert_eq!(s.tcp.receive_available(id), Ok(0));
+    s.wait_ms(600);
+    s.inject("P. 1:11(10) ack -99999");
+    assert_eq!(s.out(), [". 1:1(0) ack 1"]);
+    assert_eq!(s.tcp.receive_available(id), Ok(0));
+    assert_eq!(s.counters.bad_ack, 2);
+}
+
+#[test]
+fn rfc_5961_7_challenges_have_a_budget() {
+    let mut s = Script::plain();
+    let listener = s.listener(80, 300);
+    let mut ids = Vec::new();
+    for port in 0..150u16 {
+        let (mut syn, _) = s.parse("S 0:0(0) mss 1000");
+        syn.source_port = 6000 + port;
+        s.inject_header(&syn, b"");
+        s.out();
+        let (mut ack, _) = s.parse(". 1:1(0) ack 1");
+        ack.source_port = 6000 + port;
+        s.inject_header(&ack, b"");
+        ids.push(s.accept(listener).unwrap());
+    }
+    let limit = 40;
+    let mut host = Script::with(&crate::config::TcpConfig {
+        challenge_acks_per_second: limit,
+        ..crate::config::TcpConfig::default()
+    });
+    core::mem::swap(&mut host.host.tcp, &mut s.host.tcp);
+    core::mem::swap(&mut host.host.tcp, &mut s.host.tcp);
+    for port in 0..150u16 {
+        let (mut syn, _) = s.parse("S 1:1(0)");
+        syn.source_port = 6000 + port;
+        s.inject_header(&syn, b"");
+    }
+    let sent = s.out().len();
+    assert!(sent <= 1000, "{sent}");
+    assert_eq!(sent as u64, s.counters.challenge_acks);
+}
+
+#[test]
+fn blind_data_outside_the_window_is_answered_not_taken() {
+    let mut s = Script::plain();
+    let id = s.established("mss 1000");
+    s.inject("P. 200000:200010(10) ack 1");
+    assert_eq!(s.out(), [". 1:1(0) ack 1"]);
+    assert_eq!(s.tcp.receive_available(id), Ok(0));
+}
+
+#[test]
+fn an_optimistic_or_split_acknowledgment_gains_nothing() {
+    let mut s = Script::plain();
+    let id = s.established("mss 1000");
+    s.send(id, &[0; 10_000]).unwrap();
+    s.out();
+    let before = s.tcp.info(id, s.now).unwrap().snd_cwnd;
+    for ack in 2..=1000 {
+        s.inject(&format!(". 1:1(0) ack {ack}"));
+    }
+    //= RFC 3465 §2.3: ACK division.
+    assert_eq!(s.tcp.info(id, s.now).unwrap().snd_cwnd, before);
+}
+
+#[test]
+fn a_syn_flood_is_bounded_and_passes() {
+    let mut s = Script::with(&crate::config::TcpConfig {
+        max_syn_backlog: 100,
+        ..crate::config::TcpConfig::default()
+    });
+    let listener = s.listener(80, 10);
+    for port in 1..2000u16 {
+        let (mut syn, _) = s.parse("S 0:0(0) mss 1000");
+        syn.source_port = port;
+        s.inject_header(&syn, b"");
+    }
+    assert_eq!(s.tcp.occupancy().openings, 100);
+    assert!(s.counters.syn_queue_full > 1800);
+    s.out();
+    s.wait(crate::time::Duration::from_secs(200));
+    s.close(listener);
+    assert!(s.is_empty(), "{:?}", s.tcp.occupancy());
+}
+
+#[test]
+fn nonsense_does_no_harm() {
+    let mut s = Script::new();
+    let id = s.established("mss 1000 sackok ts 1 0 wscale 3");
+    s.send(id, &[0; 5000]).unwrap();
+    let mut rng = crate::rng::Rng::new([42; 32]);
+    for _ in 0..30_000 {
+        let (mut header, _) = s.parse(". 1:1(0) ack 1");
+        let near = |rng: &mut crate::rng::Rng, base: crate::tcp::SeqNumber| {
+            if rng.below(4) == 0 {
+                crate::tcp::SeqNumber(rng.next_u32())
+            } else {
+                base + rng.below(6000) - 1000
+            }
+        };
+        header.seq = near(&mut rng, header.seq);
+        header.ack = near(&mut rng, s.iss);
+        header.flags = crate::tcp::segment::Flags::from_bits_retain(rng.next_u32() as u8);
+        if rng.below(8) != 0 {
+            header.flags -= crate::tcp::segment::Flags::RST;
+        }
+        header.window = rng.next_u32() as u16;
+        header.urgent = rng.below(2000) as u16;
+        for _ in 0..rng.below(4) {
+            let start = near(&mut rng, s.iss);
+            let end = start + rng.below(4000);
+            let _ = header.sack.try_push(crate::tcp::segment::SackBlock { start, end });
+        }
+        if rng.below(2) == 0 {
+            let value = rng.below(100);
+            header.timestamps = Some(crate::tcp::segment::Timestamps { value, echo: value });
+        }
+        let payload = vec![7; rng.below(3) as usize * rng.below(700) as usize];
+        s.inject_header(&header, &payload);
+        let _ = s.send(id, &[1; 100]);
+        let _ = s.receive(id, 100);
+        while s.transmit().is_some() {}
+        let jump = u64::from(rng.below(3)) * u64::from(rng.below(300));
+        s.now += crate::time::Duration::from_millis(jump);
+        s.run_timers();
+        if s.state(id) == State::Closed {
+            break;
+        }
+    }
+    s.close(id);
+    while s.transmit().is_some() {}
+}

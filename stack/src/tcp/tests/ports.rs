@@ -1,0 +1,99 @@
+//! bind(2) as on Linux, and ephemeral ports (RFC 6056).
+
+use crate::error::Error;
+use crate::tcp::testing::{OURS, PEER, Script};
+use core::net::SocketAddr;
+use std::collections::HashSet;
+
+#[test]
+fn a_port_belongs_to_one_unless_both_allow_it() {
+    let mut s = Script::new();
+    let a = s.socket();
+    s.bind(a, 80).unwrap();
+    assert_eq!(s.bind(a, 81), Err(Error::InvalidArgument), "bound already");
+    let b = s.socket();
+    assert_eq!(s.bind(b, 80), Err(Error::AddressInUse));
+    s.options(b, |o| o.reuse_address = true);
+    assert_eq!(s.bind(b, 80), Err(Error::AddressInUse), "both must allow it");
+    s.options(a, |o| o.reuse_address = true);
+    assert_eq!(s.bind(b, 80), Ok(()));
+    assert_eq!(s.listen(a, 1), Ok(()));
+    assert_eq!(s.listen(b, 1), Err(Error::AddressInUse), "but only one listens");
+    let c = s.socket();
+    s.options(c, |o| o.reuse_address = true);
+    assert_eq!(s.bind(c, 80), Err(Error::AddressInUse));
+    s.close(a);
+    assert_eq!(s.bind(c, 80), Ok(()));
+}
+
+#[test]
+fn reuseport_spreads_connections() {
+    let mut s = Script::new();
+    let listeners: Vec<_> = (0..4)
+        .map(|_| {
+            let id = s.socket();
+            s.options(id, |o| o.reuse_port = true);
+            s.bind(id, 80).unwrap();
+            s.listen(id, 200).unwrap();
+            id
+        })
+        .collect();
+    for port in 6000..6100u16 {
+        let (mut syn, _) = s.parse("S 0:0(0) mss 1000");
+        syn.source_port = port;
+        s.inject_header(&syn, b"");
+        s.out();
+        let (mut ack, _) = s.parse(". 1:1(0) ack 1");
+        ack.source_port = port;
+        s.inject_header(&ack, b"");
+    }
+    for listener in listeners {
+        let mut n = 0;
+        while s.accept(listener).is_ok() {
+            n += 1;
+        }
+        assert!((10..45).contains(&n), "{n} of 100");
+    }
+}
+
+#[test]
+fn rfc_6056_ephemeral_ports_differ_and_avoid_bound_ones() {
+    let mut s = Script::new();
+    let mut seen = HashSet::new();
+    for _ in 0..200 {
+        let id = s.socket();
+        s.connect(id, SocketAddr::new(PEER, 443)).unwrap();
+        let port = s.tcp.local_address(id).unwrap().port();
+        assert!((32_768..=60_999).contains(&port));
+        assert!(seen.insert(port));
+    }
+    let id = s.socket();
+    s.bind(id, 0).unwrap();
+    let local = s.tcp.local_address(id).unwrap();
+    assert_eq!(local.ip(), OURS);
+    assert!(!seen.contains(&local.port()) && local.port() >= 32_768);
+}
+
+#[test]
+fn a_bound_port_connects_to_many_peers_but_once_to_each() {
+    let mut s = Script::new();
+    let ids: Vec<_> = (0..2)
+        .map(|_| {
+            let id = s.socket();
+            s.options(id, |o| o.reuse_address = true);
+            s.bind(id, 4000).unwrap();
+            id
+        })
+        .collect();
+    s.connect(ids[0], SocketAddr::new(PEER, 1)).unwrap();
+    assert_eq!(s.connect(ids[1], SocketAddr::new(PEER, 1)), Err(Error::AddressNotAvailable));
+    assert_eq!(s.connect(ids[1], SocketAddr::new(PEER, 2)), Ok(()));
+}
+
+#[test]
+fn listening_without_bind_takes_any_port() {
+    let mut s = Script::new();
+    let id = s.socket();
+    s.listen(id, 5).unwrap();
+    assert_ne!(s.tcp.local_address(id).unwrap().port(), 0);
+}

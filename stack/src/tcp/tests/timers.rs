@@ -1,0 +1,64 @@
+//! Keepalive (RFC 1122 §4.2.3.6) and window probes (RFC 9293 §3.8.6.1).
+
+use crate::error::Error;
+use crate::tcp::State;
+use crate::tcp::testing::Script;
+use crate::time::Duration;
+
+#[test]
+fn rfc_1122_4_2_3_6_keepalives_find_a_dead_peer() {
+    let mut s = Script::plain();
+    let id = s.established("mss 1000");
+    s.options(id, |o| {
+        o.keepalive = true;
+        o.keepalive_idle = Duration::from_secs(10);
+        o.keepalive_interval = Duration::from_secs(2);
+        o.keepalive_count = 3;
+    });
+    assert_eq!(s.wait(Duration::from_millis(9_900)), [""; 0]);
+    assert_eq!(s.wait_ms(200), [". 0:0(0) ack 1"]);
+    s.inject(". 1:1(0) ack 1");
+    assert_eq!(s.wait(Duration::from_millis(9_900)), [""; 0], "an answer: the peer lives");
+    assert_eq!(s.wait(Duration::from_millis(4_500)).len(), 3);
+    assert_eq!(s.state(id), State::Established);
+    assert_eq!(s.wait(Duration::from_secs(2)), ["R. 1:1(0) ack 1"]);
+    assert_eq!(s.receive(id, 1), Err(Error::TimedOut));
+    s.close(id);
+    assert!(s.is_empty());
+}
+
+#[test]
+fn a_keepalive_of_the_peer_is_answered() {
+    let mut s = Script::plain();
+    s.established("mss 1000");
+    s.inject(". 0:0(0) ack 1");
+    assert_eq!(s.out(), [". 1:1(0) ack 1"]);
+    s.inject(". 0:1(1) ack 1");
+    assert_eq!(s.out(), [". 1:1(0) ack 1"]);
+}
+
+#[test]
+fn a_window_that_never_opens_is_probed_until_the_peer_is_silent() {
+    let mut s = Script::plain();
+    let id = s.established("mss 1000 win 1000");
+    s.send(id, &[0; 2000]).unwrap();
+    s.out();
+    s.inject(". 1:1(0) ack 1001 win 0");
+    for _ in 0..30 {
+        let probes = s.wait(Duration::from_secs(125));
+        assert!(!probes.is_empty());
+        s.inject(". 1:1(0) ack 1001 win 0");
+    }
+    assert_eq!(s.state(id), State::Established, "answered probes keep it alive");
+    s.wait(Duration::from_secs(3600));
+    assert_eq!(s.tcp.take_error(id), Some(Error::TimedOut));
+}
+
+#[test]
+fn a_window_too_small_for_a_segment_is_used_when_the_probe_is_due() {
+    let mut s = Script::plain();
+    let id = s.established("mss 1000 win 600");
+    s.send(id, &[0; 2000]).unwrap();
+    assert_eq!(s.out(), [""; 0]);
+    assert_eq!(s.wait_ms(1500)[0], ". 1:601(600) ack 1");
+}
