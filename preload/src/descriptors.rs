@@ -29,15 +29,29 @@ pub enum Entry {
     PlainEpoll(u32),
 }
 
+/// The two highest bits say what the rest is.
 const TAG_SHIFT: u32 = 62;
 const VALUE: u64 = (1 << TAG_SHIFT) - 1;
+/// Bits of the engine's identifiers that name a place in a table; the upper half is the generation.
+const INDEX_BITS: u32 = TAG_SHIFT - 32;
+
+/// The engine's identifiers have a place in the lower half and a generation in the upper; squeezed
+/// together they leave room for the tag. No table has 2^30 places.
+const fn squeeze(bits: u64) -> u64 {
+    (bits >> 32) << INDEX_BITS | bits & ((1 << INDEX_BITS) - 1)
+}
+
+/// The inverse of [`squeeze`].
+const fn unsqueeze(value: u64) -> u64 {
+    (value >> INDEX_BITS) << 32 | value & ((1 << INDEX_BITS) - 1)
+}
 
 impl Entry {
     fn to_bits(self) -> u64 {
         match self {
             Entry::Kernel => 0,
-            Entry::Socket(id) => 1 << TAG_SHIFT | id.to_bits(),
-            Entry::Epoll(id) => 2 << TAG_SHIFT | id.to_bits(),
+            Entry::Socket(id) => 1 << TAG_SHIFT | squeeze(id.to_bits()),
+            Entry::Epoll(id) => 2 << TAG_SHIFT | squeeze(id.to_bits()),
             Entry::PlainEpoll(waiters) => 3 << TAG_SHIFT | u64::from(waiters),
         }
     }
@@ -45,8 +59,8 @@ impl Entry {
     fn from_bits(bits: u64) -> Entry {
         let value = bits & VALUE;
         match bits >> TAG_SHIFT {
-            1 => FileId::from_bits(value).map_or(Entry::Kernel, Entry::Socket),
-            2 => EpollId::from_bits(value).map_or(Entry::Kernel, Entry::Epoll),
+            1 => FileId::from_bits(unsqueeze(value)).map_or(Entry::Kernel, Entry::Socket),
+            2 => EpollId::from_bits(unsqueeze(value)).map_or(Entry::Kernel, Entry::Epoll),
             3 => Entry::PlainEpoll(value as u32),
             _ => Entry::Kernel,
         }
@@ -257,7 +271,7 @@ mod tests {
 
     #[test]
     fn entries_survive_their_encoding() {
-        let file = FileId::from_bits(0x1234_5678_9abc).unwrap();
+        let file = FileId::from_bits(0xffff_ffff_0abc_def0).unwrap();
         let set = EpollId::from_bits(77).unwrap();
         for entry in [
             Entry::Kernel,
