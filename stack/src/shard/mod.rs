@@ -1,9 +1,9 @@
 //! A shard: one queue pair, one stack. The only code that knows two protocols.
 //!
-//! The packet path reads top-down here: [`rx`] takes frames from the device through Ethernet and
-//! IP into the transports, [`tx`] takes packets out of the transports through routes and
+//! The packet path reads top-down here: `rx` takes frames from the device through Ethernet and
+//! IP into the transports, `tx` takes packets out of the transports through routes and
 //! neighbors to the device, `loopback` carries what we send to ourselves, `errors` sends and
-//! receives ICMP errors, [`api`] is what socket calls call, `listing` is what `onwire ss` and its
+//! receives ICMP errors, `api` is what socket calls call, `listing` is what `onwire ss` and its
 //! like read.
 //!
 //! Whoever holds the shard's lock calls [`Shard::poll`] with the time; nothing here waits, and
@@ -27,9 +27,9 @@ use crate::capture::{Capture, CapturedFrame};
 use crate::config::Config;
 use crate::device::{Burst, Device, Offloads};
 use crate::icmp::Icmp;
-use crate::ip::Ip;
 use crate::ip::identification::Identification;
 use crate::ip::reassembly::Reassembly;
+use crate::ip::{Hop, Ip};
 use crate::neighbor::Neighbors;
 use crate::packet::Buffer;
 use crate::readiness::Readiness;
@@ -40,6 +40,7 @@ use crate::stats::{
 use crate::tcp::{Tcp, TcpCounters, TcpId};
 use crate::time::Instant;
 use crate::udp::{Udp, UdpId};
+use core::net::IpAddr;
 use std::collections::VecDeque;
 
 /// Bursts taken from the device in one turn.
@@ -133,6 +134,8 @@ pub struct Shard<D: Device> {
     piece: u16,
     ip: Ip,
     identification: Identification,
+    /// Where the last packet went: routes never change, and the next often goes there too.
+    last_hop: Option<(IpAddr, Hop)>,
     /// The number of the packet whose fragments are being sent.
     fragment_id: u16,
     reassembly: Reassembly<D::Buffer>,
@@ -195,6 +198,7 @@ impl<D: Device> Shard<D> {
             piece,
             ip: Ip::new(&config.addresses, &config.routes, config.loopback, mtu),
             identification: Identification::new(&mut rng),
+            last_hop: None,
             fragment_id: 0,
             reassembly: Reassembly::new(),
             neighbors: Neighbors::new(capacity.neighbors, capacity.unresolved_packets, &mut rng),

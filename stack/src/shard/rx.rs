@@ -65,7 +65,8 @@ impl<D: Device> Shard<D> {
             let mut frames = Burst::new();
             self.device.rx_burst(&mut frames);
             let n = frames.len();
-            for frame in frames {
+            // Drained, not consumed: an iterator by value would move all of the array's room.
+            for frame in frames.drain(..) {
                 self.on_frame(now, frame);
             }
             total += n;

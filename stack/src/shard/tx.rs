@@ -203,7 +203,7 @@ impl<D: Device> Shard<D> {
 
     /// Routes a packet, puts the IP header in front, and sends it to its next hop.
     pub(super) fn send_ip(&mut self, now: Instant, mut out: Outbound<D::Buffer>) {
-        let Ok(route) = self.ip.route(out.destination) else {
+        let Some(hop) = self.hop(out.destination) else {
             self.counters.ip.out_no_routes += 1;
             return;
         };
@@ -217,7 +217,7 @@ impl<D: Device> Shard<D> {
         }
         self.counters.ip.out_requests += 1;
         self.identify(&mut out);
-        match route.hop {
+        match hop {
             Hop::Loopback => {
                 self.put_ip_header(&mut out, ChecksumBy::Device);
                 self.loop_back(out.packet);
@@ -243,6 +243,17 @@ impl<D: Device> Shard<D> {
                 self.emit(now, mac, EtherType::Ipv4, out.packet);
             }
         }
+    }
+
+    /// The first station on the way to `destination`.
+    #[inline]
+    fn hop(&mut self, destination: IpAddr) -> Option<Hop> {
+        if let Some((_, hop)) = self.last_hop.filter(|(last, _)| *last == destination) {
+            return Some(hop);
+        }
+        let hop = self.ip.route(destination).ok()?.hop;
+        self.last_hop = Some((destination, hop));
+        Some(hop)
     }
 
     /// //= RFC 6864 §4: only what may be fragmented needs a number, the same for all fragments.
@@ -341,10 +352,14 @@ impl<D: Device> Shard<D> {
     }
 
     /// Gives the burst to the device; what it does not take waits in the backlog, in order.
+    #[inline]
     fn send_frames(&mut self) {
-        if self.frames.is_empty() {
-            return;
+        if !self.frames.is_empty() {
+            self.send_burst();
         }
+    }
+
+    fn send_burst(&mut self) {
         if self.backlog.is_empty() {
             self.device.tx_burst(&mut self.frames);
         }
@@ -364,7 +379,7 @@ impl<D: Device> Shard<D> {
             let mut frames: crate::device::Burst<D::Buffer> = self.backlog.drain(..n).collect();
             self.device.tx_burst(&mut frames);
             let left = frames.len();
-            for frame in frames.into_iter().rev() {
+            for frame in frames.drain(..).rev() {
                 self.backlog.push_front(frame);
             }
             if left > 0 {
