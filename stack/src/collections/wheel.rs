@@ -1,4 +1,4 @@
-//! A hierarchical timer wheel (Varghese and Lauck): arm and cancel in O(1), next expiry in O(levels).
+//! A hierarchical timer wheel (Varghese and Lauck): arm and cancel in O(1).
 
 use crate::time::Instant;
 

@@ -1,11 +1,11 @@
 //! Segment arrival on a synchronized connection: the eight steps of RFC 9293 §3.10.7.4, eight
-//! functions in order (the third, security, has nothing to do). SYN-SENT and SYN-RECEIVED are in
+//! functions in order (the third, security, has nothing to do). The first five are here, the last
+//! three, which take what the segment brings, in `text`. SYN-SENT and SYN-RECEIVED are in
 //! `opening/`.
 
-use super::connection::{Connection, Env, Pending};
+use super::connection::{Connection, Env};
 use super::queue::NONE;
 use super::receive::Urgent;
-use super::receive::assembler::{Assembled, Joined};
 use super::recovery::Phase;
 use super::segment::{Flags, Header, SackBlock};
 use super::send::Delivery;
@@ -16,9 +16,6 @@ use crate::error::Error;
 use crate::packet::{Allocator, Buffer};
 use crate::readiness::Readiness;
 use crate::time::Instant;
-
-/// When the pool has no more than this left, received data is joined or dropped, not hoarded.
-const SCARCE: usize = 128;
 
 /// Whether the next step sees the segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +52,8 @@ impl<'h, B: Buffer> Arrival<'h, B> {
         }
     }
 
-    fn end(&self) -> SeqNumber {
+    /// The sequence number behind it, FIN included.
+    pub fn end(&self) -> SeqNumber {
         self.seq + self.len + u32::from(self.fin)
     }
 }
@@ -175,7 +173,7 @@ impl Connection {
     }
 
     /// The peer sends what we have: our acknowledgment got lost, so let the next ones be quick.
-    fn report_duplicate<B>(&mut self, arrival: &Arrival<'_, B>) {
+    pub fn report_duplicate<B>(&mut self, arrival: &Arrival<'_, B>) {
         if arrival.len > 0 && arrival.seq.before(self.receive.nxt) {
             self.receive.ack.enter_quick(self.receive.window());
             if self.negotiated.sack {
@@ -399,250 +397,6 @@ impl Connection {
                 let rtt = core::time::Duration::from_millis(u64::from(ms.max(1)));
                 self.rtt.sample(rtt, now, env.config);
             }
-        }
-    }
-
-    /// Sixth: URG.
-    fn step_6_urgent<A: Allocator>(
-        &mut self,
-        env: &mut Env<'_, '_, A>,
-        arrival: &mut Arrival<'_, A::Buffer>,
-    ) -> Step {
-        let header = arrival.header;
-        if header.flags.contains(Flags::URG) && header.urgent > 0 && self.state.can_receive() {
-            //= RFC 6093 §3: the pointer names the octet behind; we take the one before, as Linux.
-            self.announce_urgent(header.seq + u32::from(header.urgent) - 1, env);
-        }
-        if self.receive.urgent == Urgent::Announced {
-            let at = self.receive.urgent_seq;
-            let packet = arrival.packet.as_ref();
-            if at.at_or_after(arrival.seq) && at.before(arrival.seq + arrival.len) {
-                let position = (arrival.offset + at.since(arrival.seq)) as usize;
-                if let Some(octet) = packet.and_then(|p| p.data().get(position)) {
-                    self.receive.urgent = Urgent::Valid(*octet);
-                    self.edges |= Readiness::PRIORITY;
-                }
-            }
-        }
-        Step::Continue
-    }
-
-    fn announce_urgent<A: Allocator>(&mut self, at: SeqNumber, env: &mut Env<'_, '_, A>) {
-        let receive = &mut self.receive;
-        if at.before(receive.copied) || at.before(receive.nxt) {
-            return;
-        }
-        if receive.urgent != Urgent::None && at.at_or_before(receive.urgent_seq) {
-            return;
-        }
-        // A second urgent octet before the first was read: the first becomes ordinary data that
-        // nobody asked for, and is passed over.
-        if receive.urgent != Urgent::None
-            && receive.urgent_seq == receive.copied
-            && !env.options.oob_inline
-            && receive.copied != receive.nxt
-        {
-            let mut nothing = [];
-            let mut into = super::receive::reader::Scatter::new(&mut nothing, true);
-            let _ = receive.read(env.pool, &mut into, false, None);
-        }
-        receive.urgent = Urgent::Announced;
-        receive.urgent_seq = at;
-    }
-
-    /// Seventh: the payload.
-    fn step_7_text<A: Allocator>(
-        &mut self,
-        env: &mut Env<'_, '_, A>,
-        arrival: &mut Arrival<'_, A::Buffer>,
-    ) -> Step {
-        if !self.state.can_receive() {
-            return self.after_the_end(env, arrival);
-        }
-        let unread = (arrival.seq + arrival.len).after(self.receive.nxt);
-        if arrival.len > 0 && unread && self.is_deaf() {
-            //= RFC 1122 §4.2.2.13: data that nobody will read is answered by a reset.
-            env.cx.counters.data_after_close += 1;
-            env.cx.counters.aborted_on_close += 1;
-            self.send.clear(env.pool);
-            self.send_reset(env);
-            self.finish(None);
-            return Step::Drop;
-        }
-        if arrival.len == 0 {
-            return Step::Continue;
-        }
-        self.trim_to_window(arrival);
-        if let Some(packet) = arrival.packet.take()
-            && arrival.len > 0
-        {
-            self.take_payload(env, packet, arrival);
-        } else {
-            self.receive.ack.enter_quick(self.receive.window());
-            self.pending |= Pending::ACK; // A probe of our closed window.
-        }
-        Step::Continue
-    }
-
-    /// Nobody will read any more: closed, or both directions shut.
-    fn is_deaf(&self) -> bool {
-        self.orphaned || (self.shut_read && self.shut_write)
-    }
-
-    fn after_the_end<A: Allocator>(
-        &mut self,
-        env: &mut Env<'_, '_, A>,
-        arrival: &Arrival<'_, A::Buffer>,
-    ) -> Step {
-        // The peer's FIN is in: anything else is a duplicate, and its sender wants an answer.
-        if arrival.end().since(arrival.header.seq) > 0 {
-            self.report_duplicate(arrival);
-            self.answer_stray(env, true);
-        }
-        Step::Drop
-    }
-
-    fn trim_to_window<B>(&mut self, arrival: &mut Arrival<'_, B>) {
-        let edge = self.receive.nxt + self.receive.window();
-        let end = arrival.seq + arrival.len;
-        if end.after(edge) {
-            let over = end.since(edge).min(arrival.len);
-            arrival.len -= over;
-            arrival.fin = false;
-        }
-    }
-
-    fn take_payload<A: Allocator>(
-        &mut self,
-        env: &mut Env<'_, '_, A>,
-        packet: A::Buffer,
-        arrival: &Arrival<'_, A::Buffer>,
-    ) {
-        let now = env.cx.now;
-        let before = self.receive.nxt;
-        let scarce = env.cx.allocator.available() <= SCARCE;
-        let mut joined = Joined::default();
-        self.stats.data_segments_in = self.stats.data_segments_in.wrapping_add(1);
-        let result = self.receive.assemble(
-            env.pool,
-            packet,
-            arrival.seq,
-            arrival.offset,
-            arrival.len,
-            scarce,
-            &mut joined,
-        );
-        env.cx.counters.coalesced += u64::from(joined.coalesced);
-        match result {
-            Assembled::InOrder => {
-                self.on_data_in_order(env, before, arrival, now);
-            }
-            Assembled::OutOfOrder => {
-                env.cx.counters.out_of_order += 1;
-                self.stats.out_of_order = self.stats.out_of_order.wrapping_add(1);
-                self.receive.ack.owed = true;
-                //= RFC 5681 §4.2: out of order is acknowledged at once.
-                self.pending |= Pending::ACK;
-            }
-            Assembled::Duplicate => {
-                env.cx.counters.duplicate_data += 1;
-                self.receive.ack.enter_quick(self.receive.window());
-                self.pending |= Pending::ACK;
-            }
-            Assembled::NoRoom => {
-                env.cx.counters.receive_buffer_full += 1;
-                self.pending |= Pending::ACK;
-            }
-            Assembled::NoMemory => {
-                env.cx.counters.receive_no_memory += 1;
-                self.pending |= Pending::ACK;
-            }
-        }
-    }
-
-    fn on_data_in_order<A: Allocator>(
-        &mut self,
-        env: &mut Env<'_, '_, A>,
-        before: SeqNumber,
-        arrival: &Arrival<'_, A::Buffer>,
-        now: Instant,
-    ) {
-        let window = self.receive.window();
-        let rto = self.rtt.base_rto();
-        self.stats.octets_received += u64::from(self.receive.nxt.since(before));
-        self.receive.ack.on_data(arrival.len, window, rto, now, env.config);
-        let mss = self.receive_mss();
-        self.receive.grow_window(arrival.len, mss);
-        match arrival.header.timestamps {
-            Some(ts) if self.negotiated.timestamps => {
-                if ts.echo != 0 && arrival.len >= self.receive.ack.peer_mss {
-                    self.receive.on_echo(self.timestamps.value(now).wrapping_sub(ts.echo));
-                }
-            }
-            _ => self.receive.on_window_passed(now),
-        }
-        if self.state.can_receive() && !self.shut_read {
-            self.edges |= Readiness::READABLE;
-        }
-        self.decide_ack(env, !self.receive.ooo.is_empty());
-    }
-
-    /// Now, or after a while? (RFC 1122 §4.2.3.2, RFC 5681 §4.2)
-    fn decide_ack<A: Allocator>(&mut self, env: &Env<'_, '_, A>, gap: bool) {
-        let receive = &self.receive;
-        let owed = receive.nxt.since(receive.acknowledged);
-        let mss = self.receive_mss();
-        let second = owed > receive.ack.peer_mss && receive.wanted_window(mss) >= receive.window();
-        if gap || second || receive.ack.is_quick() || receive.duplicate.is_some() {
-            self.pending |= Pending::ACK;
-        } else if self.timers.ack_at == Instant::FAR_FUTURE {
-            let srtt = self.rtt.srtt_us();
-            self.timers.ack_at = env.cx.now + receive.ack.delay(srtt, env.config);
-        }
-    }
-
-    /// Eighth: FIN.
-    fn step_8_fin<A: Allocator>(
-        &mut self,
-        env: &mut Env<'_, '_, A>,
-        arrival: &mut Arrival<'_, A::Buffer>,
-    ) -> Step {
-        if !self.state.can_receive() {
-            return Step::Continue;
-        }
-        if arrival.fin {
-            let at = arrival.seq + arrival.len;
-            let known = self.receive.fin_at.is_some();
-            if at.at_or_after(self.receive.nxt) && !known {
-                self.receive.fin_at = Some(at);
-            }
-        }
-        if self.receive.fin_at == Some(self.receive.nxt) {
-            self.on_fin(env);
-        } else if arrival.fin {
-            self.pending |= Pending::ACK;
-        }
-        Step::Continue
-    }
-
-    fn on_fin<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) {
-        self.receive.nxt += 1;
-        self.receive.fin = true;
-        self.receive.clear_ooo(env.pool);
-        self.pending |= Pending::ACK;
-        self.edges |= Readiness::READABLE | Readiness::READ_HANGUP;
-        match self.state {
-            State::Established => self.state = State::CloseWait,
-            State::FinWait1 => {
-                // Its acknowledgment of our FIN, if any, was handled in the fifth step.
-                self.state = State::Closing;
-                self.edges |= Readiness::HANGUP;
-            }
-            State::FinWait2 => {
-                self.state = State::TimeWait;
-                self.edges |= Readiness::HANGUP;
-            }
-            _ => {}
         }
     }
 

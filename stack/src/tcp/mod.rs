@@ -40,6 +40,7 @@ pub mod state;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod text;
 mod time_wait;
 mod timers;
 

@@ -135,6 +135,14 @@ impl Host {
         self.tcp.shutdown(cx!(self), id, how).unwrap();
     }
 
+    pub fn try_shutdown(&mut self, id: TcpId, how: Shutdown) {
+        let _ = self.tcp.shutdown(cx!(self), id, how);
+    }
+
+    pub fn abort(&mut self, id: TcpId) {
+        self.tcp.abort(cx!(self), id);
+    }
+
     pub fn close(&mut self, id: TcpId) {
         self.tcp.close(cx!(self), id);
     }

@@ -1,4 +1,4 @@
-//! Connecting: SYN-SENT, and SYN-RECEIVED when both ends begin at once (RFC 9293 §3.5, §3.10.7.3).
+//! Connecting: SYN-SENT, and what both ends do that begin at once (RFC 9293 §3.5, §3.10.7.3).
 
 use super::{Opening, Start, Verdict};
 use crate::error::Error;

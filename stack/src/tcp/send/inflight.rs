@@ -71,7 +71,7 @@ impl Sender {
                 delivery.delivered += 1;
                 if !marks.contains(Marks::EVER_RETRANSMITTED) {
                     delivery.first_sent = delivery.first_sent.or(Some(chunk.sent_at));
-                    delivery.reordered |= rack.fack.after(chunk.end());
+                    delivery.reordered |= self.sacked_out > 0 && rack.fack.after(chunk.end());
                 }
                 delivery.saw(chunk, rack, now, min_rtt_us);
             }
@@ -153,7 +153,8 @@ impl Sender {
         min_rtt_us: u32,
         delivery: &mut Delivery,
     ) {
-        let highest_before = rack.fack;
+        // What SACK said before only counts while some of it stands: numbers wrap.
+        let highest_before = if self.sacked_out > 0 { rack.fack } else { self.una };
         let mut at = match pool.at(self.sack_hint) {
             Some(hint) if hint.seq.at_or_before(block.start) => self.sack_hint,
             _ => self.queue.head,

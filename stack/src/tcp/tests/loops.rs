@@ -3,9 +3,10 @@
 use crate::config::TcpConfig;
 use crate::error::Error;
 use crate::options::CongestionAlgorithm;
-use crate::socket::Shutdown;
-use crate::tcp::State;
-use crate::tcp::testing::{Link, PEER, Script};
+use crate::rng::Rng;
+use crate::socket::{ReceiveFlags, SendFlags, Shutdown};
+use crate::tcp::testing::{Link, OURS, PEER, Script};
+use crate::tcp::{State, TcpId};
 use crate::time::Duration;
 use core::net::SocketAddr;
 
@@ -165,4 +166,94 @@ fn the_client_waits_in_time_wait() {
     while link.step() {}
     assert!(link.now - started > Duration::from_secs(59));
     assert!(link.hosts[0].is_empty() && link.hosts[1].is_empty());
+}
+
+/// Whatever programs do, in whatever order, over whatever link: no panic, and when all is closed
+/// nothing is left.
+#[test]
+fn random_calls_leave_nothing_behind() {
+    for seed in 0..60u8 {
+        let config = TcpConfig { fin_timeout: Duration::from_secs(5), ..TcpConfig::default() };
+        let mut link = Link::new(seed, &config);
+        link.loss = u32::from(seed % 5) * 30;
+        link.jitter = Duration::from_millis(u64::from(seed % 4) * 3);
+        link.duplicate = u32::from(seed % 3) * 50;
+        let mut rng = Rng::new([seed ^ 0xaa; 32]);
+        let mut sockets: [Vec<TcpId>; 2] = Default::default();
+        let listeners = [link.hosts[0].listener(80, 3), link.hosts[1].listener(80, 3)];
+        for _ in 0..3000 {
+            let side = rng.below(2) as usize;
+            let host = &mut link.hosts[side];
+            let pick = rng.below(64) as usize;
+            let id = sockets[side].get(pick % sockets[side].len().max(1)).copied();
+            match (rng.below(24), id) {
+                (0, _) if sockets[side].len() < 20 => {
+                    let id = host.socket();
+                    let to = if side == 0 { PEER } else { OURS };
+                    let _ = host.connect(id, SocketAddr::new(to, 80 + rng.below(8) as u16 / 7));
+                    sockets[side].push(id);
+                }
+                (1..4, _) => sockets[side].extend(host.accept(listeners[side])),
+                (4..10, Some(id)) => {
+                    let flags = SendFlags {
+                        more: rng.below(4) == 0,
+                        urgent: rng.below(20) == 0,
+                        end_of_record: rng.below(20) == 0,
+                        ..SendFlags::default()
+                    };
+                    let _ = host.send_flags(id, &vec![1; rng.below(9000) as usize], flags);
+                }
+                (10..16, Some(id)) => {
+                    let flags = ReceiveFlags {
+                        peek: rng.below(4) == 0,
+                        urgent: rng.below(20) == 0,
+                        truncate: rng.below(20) == 0,
+                    };
+                    let _ = host.receive_flags(id, rng.below(20_000) as usize, flags);
+                }
+                (16, Some(id)) => {
+                    let how = [Shutdown::Read, Shutdown::Write, Shutdown::Both];
+                    host.try_shutdown(id, how[rng.below(3) as usize]);
+                }
+                (17, Some(id)) => {
+                    let (a, b, c) = (rng.below(2) == 0, rng.below(2) == 0, rng.below(2) == 0);
+                    host.options(id, |o| {
+                        (o.no_delay, o.cork, o.oob_inline) = (a, b, c);
+                        o.keepalive = true;
+                        o.keepalive_idle = Duration::from_millis(500);
+                    });
+                }
+                (18, Some(id)) => {
+                    sockets[side].retain(|other| *other != id);
+                    host.close(id);
+                }
+                (19, Some(id)) if rng.below(3) == 0 => {
+                    sockets[side].retain(|other| *other != id);
+                    host.abort(id);
+                }
+                (20, _) => host.pool.left = if rng.below(4) == 0 { 100 } else { 100_000 },
+                _ => {
+                    link.step();
+                }
+            }
+            let events: Vec<_> = link.hosts.iter_mut().map(|host| host.events()).collect();
+            assert!(events.iter().all(|e| e.len() <= 64));
+        }
+        for side in 0..2 {
+            link.hosts[side].pool.left = 100_000;
+            for id in core::mem::take(&mut sockets[side]) {
+                link.hosts[side].close(id);
+            }
+            link.hosts[side].close(listeners[side]);
+        }
+        link.loss = link.loss.min(50);
+        for _ in 0..2_000_000 {
+            if !link.step() {
+                break;
+            }
+        }
+        for host in &link.hosts {
+            assert!(host.is_empty(), "seed {seed}: {:?}", host.tcp.occupancy());
+        }
+    }
 }
