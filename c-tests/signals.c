@@ -122,8 +122,9 @@ static void each_call(int flags)
 		while (write(a, block, 1) > 0)
 			;
 		set_nonblocking(a, false);
-		INTERRUPTED(write(a, block, sizeof block));
-		INTERRUPTED(send(a, block, sizeof block, 0));
+		/* Buffers may have grown a little by now: a part may be taken before the signal. */
+		INTERRUPTED(write(a, block, sizeof block) < (ssize_t)sizeof block);
+		INTERRUPTED(send(a, block, sizeof block, 0) < (ssize_t)sizeof block);
 		int held[2];
 		struct sockaddr_in full;
 		int busy = full_listener(&full, held);

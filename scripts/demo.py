@@ -59,10 +59,9 @@ def redis_over_tap(t):
 
 def redis_over_vhost(t):
     say(bold("2. both ends on the stack, over shared memory (vhost / virtio-user)"))
-    first, second = t.link()
     show("onwire run --device vhost:link.sock --address 10.9.0.1/24 -- redis-server …")
-    server = t.serve("redis-server", "--save", "", "--protected-mode", "no", "--port", "6379", port=6379,
-                     **first)
+    server, second = t.serve_on_link("redis-server", "--save", "", "--protected-mode", "no",
+                                     "--port", "6379", port=6379)
     before = t.stats(server)
     show("onwire run --device virtio-user:link.sock --address 10.9.0.2/24 -- redis-benchmark …")
     argv = t.onwire("redis-benchmark", "-h", "10.9.0.1", "-t", "set,get", "-n", "50000", "-c", "10",

@@ -109,7 +109,7 @@ class Test:
     def start(self, argv, name=None, env=None, cwd=None, stdin=subprocess.DEVNULL, **options):
         """Starts a program; its output goes to a log that failures show."""
         argv = [str(word) for word in argv]
-        name = name or pathlib.Path(argv[0]).name
+        name = pathlib.Path(name or argv[0]).name
         log = self.tmp / f"{len(self.processes)}-{name}.log"
         with open(log, "wb") as out:
             popen = subprocess.Popen(
@@ -261,6 +261,22 @@ class Test:
             {"device": f"vhost:{path}", "address": "10.9.0.1/24"},
             {"device": f"virtio-user:{path}", "address": "10.9.0.2/24"},
         )
+
+    def serve_on_link(self, *program, port, name=None):
+        """Starts a server on one end of a link; (process, settings of the other end).
+
+        An engine waits for the other end before its program goes on: a visitor makes the link once,
+        so that the server listens when the scenario's client comes.
+        """
+        first, second = self.link()
+        server = self.start(self.onwire(*program, **first), name=name or program[0])
+        server.engine = server.pid
+        visit = "import socket; socket.socket().bind(('', 0))"
+        self.until(lambda: (self.tmp / "link.sock").exists() or self.gone(server), 20, "the link")
+        self.run(self.onwire(PYTHON, "-c", visit, **second), timeout=30)
+        self.until(lambda: self.engine(server) or self.gone(server), 20, "the server's engine")
+        self.wait_listening(server, port)
+        return server, second
 
     # -- the end ------------------------------------------------------------------------------------
 

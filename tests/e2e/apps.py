@@ -10,8 +10,8 @@ from harness import HOST, PYTHON, STACK, check, random_file, scenario, sha256
 REDIS = ["redis-server", "--save", "", "--appendonly", "no", "--protected-mode", "no"]
 
 
-def redis(t, address, **settings):
-    return t.serve(*REDIS, "--bind", address, "--port", "6379", port=6379, **settings)
+def redis(t, bind, **settings):
+    return t.serve(*REDIS, "--bind", bind, "--port", "6379", port=6379, **settings)
 
 
 def benchmark_lines(text):
@@ -38,8 +38,7 @@ def test_redis_answers_the_kernels_redis_benchmark(t):
 
 @scenario(timeout=90)
 def test_redis_with_both_ends_on_the_stack(t):
-    first, second = t.link()
-    server = redis(t, "10.9.0.1", **first)
+    server, second = t.serve_on_link(*REDIS, "--bind", "10.9.0.1", port=6379)
     before = t.stats(server)
     argv = t.onwire("redis-benchmark", "-h", "10.9.0.1", "-t", "set,get", "-n", "20000", "-c", "10",
                     "--csv", **second)
@@ -130,7 +129,7 @@ def iperf3(t, server, *flags):
 
 @scenario(timeout=90)
 def test_iperf3_tcp_both_directions_and_parallel(t):
-    server = t.serve("iperf3", "-s", port=5201)
+    server = t.serve("iperf3", "-s", "-4", port=5201)
     for flags in ([], ["-R"], ["-P", "8"], ["-P", "8", "-R"]):
         end = iperf3(t, server, *flags)
         rate = end["sum_received"]["bits_per_second"]
@@ -141,7 +140,7 @@ def test_iperf3_tcp_both_directions_and_parallel(t):
 
 @scenario(timeout=60)
 def test_iperf3_udp_both_directions(t):
-    server = t.serve("iperf3", "-s", port=5201)
+    server = t.serve("iperf3", "-s", "-4", port=5201)
     for flags in (["-u", "-b", "50M"], ["-u", "-b", "50M", "-R"], ["-u", "-b", "20M", "-P", "4"]):
         end = iperf3(t, server, *flags)
         lost = end["sum"]["lost_percent"]
@@ -221,7 +220,7 @@ def test_haproxy_in_front_of_nginx(t):
             default_backend back
         backend back
             server one {HOST}:8080
-        """)
+""")
     server = t.serve("haproxy", "-db", "-f", t.tmp / "haproxy.cfg", port=80)
     before = t.stats(server)
     for turn in range(3):
@@ -235,9 +234,7 @@ def test_haproxy_in_front_of_nginx(t):
 
 @scenario(timeout=60)
 def test_curl_under_onwire_to_nginx_under_onwire(t):
-    first, second = t.link()
-    configuration = nginx_configuration(t)
-    server = t.serve("nginx", "-c", configuration, port=80, **first)
+    server, second = t.serve_on_link("nginx", "-c", nginx_configuration(t), port=80)
     file = random_file(t.tmp / "www" / "big", 50)
     before = t.stats(server)
     t.run(t.onwire("curl", "-sS", "-o", t.tmp / "got", "http://10.9.0.1/big", **second), timeout=40)

@@ -5,7 +5,7 @@ import signal
 import socket
 import time
 
-from apps import redis
+from apps import REDIS, redis
 from harness import HOST, PYTHON, STACK, check, scenario
 
 
@@ -35,8 +35,7 @@ def test_clients_of_a_killed_server_see_a_reset_within_a_second(t):
 
 @scenario(timeout=60)
 def test_a_killed_server_over_vhost_resets_its_client(t):
-    first, second = t.link()
-    server = redis(t, "10.9.0.1", **first)
+    server, second = t.serve_on_link(*REDIS, "--bind", "10.9.0.1", port=6379)
     (t.tmp / "client.py").write_text("""
 import socket, sys, time
 client = socket.create_connection(("10.9.0.1", 6379), 5)
@@ -159,7 +158,7 @@ client.close()
     check(55 < seconds < 70, f"TIME-WAIT lasted {seconds:.0f} s")
 
 
-@scenario(timeout=60)
+@scenario(timeout=60, skip_leftovers=True)
 def test_a_killed_keeper_is_noticed(t):
     """The keeper is not needed for the data path: the program goes on without it."""
     server = redis(t, STACK)
