@@ -7,7 +7,8 @@
 //! Layers, arrows pointing down only (a test enforces it):
 //!
 //! * L2 `shard`: the only code that knows two protocols; the packet path reads top-down there.
-//! * L1 `neighbor`, `ip`, `icmp`, `udp`, `tcp`, `capture`: one protocol each, strangers to each other.
+//! * L1 `neighbor`, `ip`, `icmp`, `udp`, `tcp`, `capture`: one protocol each, strangers to each
+//!   other.
 //! * L0 `addr`, `wire`, `time`, `rng`, `collections`, `packet`, `device`, `error`, `readiness`,
 //!   `options`, `config`, `socket`, `stats`, `testing`: the vocabulary.
 

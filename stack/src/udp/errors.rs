@@ -93,6 +93,33 @@ impl<B: Buffer> Udp<B> {
         }
     }
 
+    /// A datagram did not fit the path: queued for who asked to know, but not pending.
+    pub(super) fn on_local_error<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        id: UdpId,
+        local: SocketAddr,
+        remote: SocketAddr,
+        mtu: u16,
+    ) {
+        if !self.sockets.get(id.0).is_some_and(|socket| socket.options.receive_errors) {
+            return;
+        }
+        let report = Unreachable {
+            local,
+            remote,
+            error: Error::MessageTooLong,
+            hard: true,
+            origin: ErrorOrigin::Local,
+            kind: 0,
+            code: 0,
+            info: u32::from(mtu),
+            offender: None,
+        };
+        self.queue_error(cx, id.0.index(), &report, None);
+        self.events.push_back(id.0.index());
+    }
+
     fn queue_error<A: Allocator<Buffer = B>>(
         &mut self,
         cx: &mut Context<'_, A>,

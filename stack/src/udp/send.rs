@@ -216,7 +216,7 @@ impl<B: Buffer> Udp<B> {
         data: &mut Source<'_>,
         len: usize,
     ) -> Result<(), Error> {
-        self.check_length(id, &cork.path, cork.len + len)?;
+        self.check_length(cx, id, &cork.path, cork.len + len)?;
         let mut left = len;
         while left > 0 || cork.first.is_none() {
             let limit = piece_limit(&cork.path);
@@ -238,13 +238,25 @@ impl<B: Buffer> Udp<B> {
         Ok(())
     }
 
-    fn check_length(&self, id: UdpId, path: &Path, len: usize) -> Result<(), Error> {
+    fn check_length<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        id: UdpId,
+        path: &Path,
+        len: usize,
+    ) -> Result<(), Error> {
+        let socket = self.get(id)?;
         let strict = matches!(
-            self.get(id)?.options.path_mtu_discovery,
+            socket.options.path_mtu_discovery,
             PathMtuDiscovery::Do | PathMtuDiscovery::Probe
         );
-        let too_long = strict && len + HEADER_LEN + IP_HEADER_LEN > usize::from(path.mtu);
-        if len > super::MAX_PAYLOAD || too_long { Err(Error::MessageTooLong) } else { Ok(()) }
+        if strict && len + HEADER_LEN + IP_HEADER_LEN > usize::from(path.mtu) {
+            // //= ip(7), IP_RECVERR: tracepath reads the MTU from a local error.
+            let local = SocketAddr::new(path.source, socket.local_port);
+            self.on_local_error(cx, id, local, path.remote, path.mtu);
+            return Err(Error::MessageTooLong);
+        }
+        if len > super::MAX_PAYLOAD { Err(Error::MessageTooLong) } else { Ok(()) }
     }
 
     fn add_piece<A: Allocator<Buffer = B>>(

@@ -59,6 +59,11 @@ fn what_must_not_be_fragmented_is_refused() {
     let strict = PathMtuDiscovery::Do;
     net.hosts[0].update_options(now, client, |o| o.path_mtu_discovery = strict).unwrap();
     assert_eq!(net.send(0, client, &pattern(1473), Some(at(1, 7))), Err(Error::MessageTooLong));
+    assert!(net.hosts[0].receive_error(client, &mut []).is_err());
+    net.hosts[0].update_options(now, client, |o| o.receive_errors = true).unwrap();
+    assert_eq!(net.send(0, client, &pattern(1473), Some(at(1, 7))), Err(Error::MessageTooLong));
+    let report = net.hosts[0].receive_error(client, &mut []).unwrap().report;
+    assert_eq!((report.error, report.info, report.offender), (Error::MessageTooLong, 1500, None));
     assert_eq!(net.send(0, client, &pattern(1472), Some(at(1, 7))), Ok(1472));
 }
 
