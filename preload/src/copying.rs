@@ -57,11 +57,11 @@ pub fn from_file(
     count: size_t,
 ) -> Result<ssize_t, Errno> {
     // SAFETY: lseek and the pread of a descriptor that the program passed.
-    let position = unsafe { libc::lseek(input, 0, libc::SEEK_CUR) };
-    if position < 0 {
-        // Linux can send from what has no position, a device for one, only through a pipe.
-        return Err(Errno::EINVAL);
-    }
+    let position = match errno::check(unsafe { libc::lseek(input, 0, libc::SEEK_CUR) }) {
+        // Linux sends from what it can map: nothing without a position.
+        Err(Errno::ESPIPE) => return Err(Errno::EINVAL),
+        position => position?,
+    };
     let start = offset.as_deref().copied().unwrap_or(position);
     if start < 0 {
         return Err(Errno::EINVAL);

@@ -22,6 +22,9 @@ use stack::time::{Duration, Instant};
 use stack::udp::{ErrorOrigin, ErrorReport};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// The number of `lo`, in every network namespace.
+const LOOPBACK_INTERFACE: u32 = 1;
+
 /// Receives a datagram.
 ///
 /// # Errors
@@ -141,11 +144,12 @@ fn put_control(open: &Open, control: &mut ControlWriter, received: &Received, as
         }
     }
     if asked.receive_packet_info
-        && let Some(IpAddr::V4(to)) = received.destination
+        && let Some(IpAddr::V4(address)) = received.destination
     {
-        let to = to.to_bits().to_be();
+        let to = address.to_bits().to_be();
         // The stack's interface has no number in the kernel; zero means any to who sends it back.
-        control.put_value(libc::IPPROTO_IP, libc::IP_PKTINFO, [0, to, to]);
+        let interface = if address.is_loopback() { LOOPBACK_INTERFACE } else { 0 };
+        control.put_value(libc::IPPROTO_IP, libc::IP_PKTINFO, [interface, to, to]);
     }
     if asked.receive_hop_limit {
         control.put_value(libc::IPPROTO_IP, libc::IP_TTL, c_int::from(received.hop_limit));

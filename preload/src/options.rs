@@ -11,7 +11,7 @@ use crate::option_table::{Special, Treatment, treatment};
 use crate::policy::{self, TIMESTAMP_NS};
 use crate::tcp_info;
 use core::ffi::{c_int, c_void};
-use engine::{Path, Reason};
+use engine::{Kind, Path, Reason};
 use libc::{socklen_t, timeval};
 use stack::options::{CongestionAlgorithm, Linger, Options};
 use stack::tcp::State;
@@ -40,7 +40,7 @@ pub unsafe fn getsockopt(
     // SAFETY: the program's pointers.
     unsafe {
         let out = Out { value, len, level };
-        match treatment(level, name) {
+        match treatment_for(&open, level, name) {
             Treatment::Flag { get, .. } => {
                 errno::answer(|| out.int(c_int::from(read(&open, get)?)))
             }
@@ -56,7 +56,15 @@ pub unsafe fn getsockopt(
     }
 }
 
-/// Reads the stack's options.
+/// What an option is to this socket: those of the other protocol are the kernel's to refuse.
+fn treatment_for(open: &Open, level: c_int, name: c_int) -> Treatment {
+    match (level, open.file.kind()) {
+        (libc::IPPROTO_TCP, Kind::Udp) | (libc::IPPROTO_UDP, Kind::Tcp) => Treatment::Kernel,
+        _ => treatment(level, name),
+    }
+}
+
+/// Reads the stack's options. `what` runs under the shard's lock, so it must not allocate.
 fn read<T>(open: &Open, what: impl FnOnce(&Options) -> T) -> Result<T, Errno> {
     Ok(open.engine.with(open.id, |shard, socket, _| shard.options(socket).map(what))?)
 }
@@ -146,12 +154,12 @@ unsafe fn get_special(open: &Open, which: Special, out: &Out) -> Option<c_int> {
         Special::Timestamp => number(timestamps(open, false).map(c_int::from)),
         Special::TimestampNs => number(timestamps(open, true).map(c_int::from)),
         Special::Linger2 => number(read(open, linger2)),
-        Special::Linger => octets(read(open, linger_octets)),
-        Special::SendTimeout => octets(read(open, |options| timeout_octets(options.send_timeout))),
+        Special::Linger => octets(read(open, |options| options.linger).map(linger_octets)),
+        Special::SendTimeout => octets(read(open, |options| options.send_timeout).map(time_octets)),
         Special::ReceiveTimeout => {
-            octets(read(open, |options| timeout_octets(options.receive_timeout)))
+            octets(read(open, |options| options.receive_timeout).map(time_octets))
         }
-        Special::Congestion => octets(read(open, congestion_octets)),
+        Special::Congestion => octets(read(open, |options| options.congestion).map(name_octets)),
         Special::Info => octets(tcp_info::read(open)),
         Special::PacingRate | Special::Ulp => None,
     }
@@ -201,8 +209,8 @@ fn linger2(options: &Options) -> c_int {
     options.linger2.map_or(-1, |time| time.as_secs() as c_int)
 }
 
-fn linger_octets(options: &Options) -> Vec<u8> {
-    let (on, seconds): (c_int, c_int) = match options.linger {
+fn linger_octets(linger: Linger) -> Vec<u8> {
+    let (on, seconds): (c_int, c_int) = match linger {
         Linger::Background => (0, 0),
         Linger::Reset => (1, 0),
         Linger::Wait(seconds) => (1, c_int::try_from(seconds).unwrap_or(c_int::MAX)),
@@ -210,15 +218,15 @@ fn linger_octets(options: &Options) -> Vec<u8> {
     [on.to_ne_bytes(), seconds.to_ne_bytes()].concat()
 }
 
-fn timeout_octets(timeout: Option<Duration>) -> Vec<u8> {
+fn time_octets(timeout: Option<Duration>) -> Vec<u8> {
     let timeout = timeout.unwrap_or_default();
     let parts = [timeout.as_secs() as i64, i64::from(timeout.subsec_micros())];
     parts.map(i64::to_ne_bytes).concat()
 }
 
-fn congestion_octets(options: &Options) -> Vec<u8> {
+fn name_octets(congestion: CongestionAlgorithm) -> Vec<u8> {
     let mut name = [0u8; CONGESTION_NAME];
-    let text = options.congestion.name().as_bytes();
+    let text = congestion.name().as_bytes();
     name[..text.len()].copy_from_slice(text);
     name.to_vec()
 }
@@ -241,7 +249,7 @@ pub unsafe fn setsockopt(
     let given = Given { level, name, value, len };
     // SAFETY: the program's pointer.
     errno::answer(|| unsafe {
-        match treatment(level, name) {
+        match treatment_for(&open, level, name) {
             Treatment::Flag { set, .. } => set_flag(&open, &given, set),
             Treatment::Number { set, .. } => {
                 given.to_kernel(fd)?;
@@ -524,10 +532,9 @@ mod tests {
 
     #[test]
     fn lingering_has_linuxs_layout() {
-        let options = Options { linger: Linger::Wait(3), ..Options::default() };
-        assert_eq!(linger_octets(&options), [1, 0, 0, 0, 3, 0, 0, 0]);
+        assert_eq!(linger_octets(Linger::Wait(3)), [1, 0, 0, 0, 3, 0, 0, 0]);
         assert_eq!(
-            timeout_octets(Some(Duration::from_millis(1_500)))[..10],
+            time_octets(Some(Duration::from_millis(1_500)))[..10],
             [1, 0, 0, 0, 0, 0, 0, 0, 0x20, 0xa1]
         );
     }

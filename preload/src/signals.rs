@@ -41,7 +41,9 @@ static INTERRUPTING: AtomicU64 = AtomicU64::new(0);
 static CHANGING: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
-    /// Handlers without `SA_RESTART` that ran on this thread.
+    /// Handlers that ran on this thread.
+    static HANDLERS: Cell<u32> = const { Cell::new(0) };
+    /// Those of them without `SA_RESTART`.
     static INTERRUPTIONS: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -49,6 +51,12 @@ thread_local! {
 /// after other handlers compares.
 pub fn interruptions() -> u32 {
     INTERRUPTIONS.get()
+}
+
+/// How many handlers of any kind have run on this thread: a call that has moved some data returns
+/// when one has.
+pub fn handlers() -> u32 {
+    HANDLERS.get()
 }
 
 /// Tells the engine how deferred signals are delivered. Called by the constructor.
@@ -98,6 +106,7 @@ fn run(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
         reset(signal, action);
     }
     let restarts = flags & libc::SA_RESTART != 0;
+    HANDLERS.set(HANDLERS.get().wrapping_add(1));
     if !restarts {
         INTERRUPTIONS.set(INTERRUPTIONS.get().wrapping_add(1));
     }

@@ -75,7 +75,11 @@ pub fn octets(open: &Open, room: &mut [IoSliceMut<'_>], flags: c_int) -> Result<
     let all = flags & libc::MSG_WAITALL != 0;
     let mut rest = room;
     let mut done = 0;
+    let handlers = signals::handlers();
     let outcome = open.engine.blocking(open.id, Readiness::READABLE, wait, |shard, socket, now| {
+        if done > 0 && signals::handlers() != handlers {
+            return Ok(()); // Restarting is for calls that have done nothing.
+        }
         let low_water = shard.options(socket)?.receive_low_water as usize;
         let target = if all { whole } else { low_water.clamp(1, whole.max(1)) };
         loop {
@@ -137,7 +141,11 @@ pub fn send_octets(open: &Open, data: &mut [IoSlice<'_>], flags: c_int) -> Resul
     let wait = waits(open, flags, Wait::SendTimeout);
     let mut rest = data;
     let mut done = 0;
+    let handlers = signals::handlers();
     let outcome = open.engine.blocking(open.id, Readiness::WRITABLE, wait, |shard, socket, now| {
+        if done > 0 && signals::handlers() != handlers {
+            return Ok(());
+        }
         loop {
             match shard.send(now, socket, rest, how) {
                 Ok(n) => {

@@ -414,6 +414,9 @@ pub unsafe fn splice(
         return unsafe { real::splice(input, input_offset, out, out_offset, count, flags) };
     }
     errno::answer(|| match (from, to) {
+        // A socket cannot be read or written at an offset, says the kernel, and a pipe has none.
+        (Some(_), _) if !input_offset.is_null() => Err(Errno::EINVAL),
+        (_, Some(_)) if !out_offset.is_null() => Err(Errno::EINVAL),
         _ if !input_offset.is_null() || !out_offset.is_null() => Err(Errno::ESPIPE),
         (Some(from), None) => copying::to_pipe(&from, out, count, flags),
         (None, Some(to)) => copying::from_pipe(input, &to, count, flags),
