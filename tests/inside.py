@@ -7,6 +7,7 @@ As process 1 of its namespace it only reaps; its child is the scenario.
 import importlib.util
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import traceback
@@ -56,6 +57,8 @@ def run_scenario(path, name):
 
 def main():
     path, name = sys.argv[1:]
+    # A shell's background job ignores Ctrl-C, and programs inherit that.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     child = os.fork()
     if child == 0:
         status = 1

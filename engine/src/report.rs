@@ -245,7 +245,7 @@ fn describe(
     let udp_state = if summary.remote.is_some() { "ESTAB" } else { "UNCONN" };
     let info = SocketInfo {
         protocol,
-        state: summary.state.map_or(udp_state, |state| state.name()).to_owned(),
+        state: summary.state.map_or(udp_state, |state| state.ss_name()).to_owned(),
         local: summary.local,
         remote: summary.remote,
         receive_queue: u64::from(summary.receive_queue),

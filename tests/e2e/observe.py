@@ -127,10 +127,11 @@ def test_udp_metadata_reaches_a_python_server(t):
 import socket
 server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 server.bind(("", 7000))
-server.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTTL, 1)
+IP_TTL, IP_RECVTTL = 2, 12  # Python 3.11 has no name for the second
+server.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
 while True:
     data, control, flags, peer = server.recvmsg(2000, 256)
-    ttl = [int.from_bytes(value, "little") for level, kind, value in control if kind == socket.IP_TTL]
+    ttl = [int.from_bytes(value, "little") for level, kind, value in control if kind == IP_TTL]
     server.sendto(b"%d %d" % (len(data), ttl[0]), peer)
 """, port=7000)
     before = t.stats(server)
