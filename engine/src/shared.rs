@@ -10,6 +10,7 @@ use crate::{clock, sys, thread};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use stack::error::Error;
+use stack::shard::Timers;
 use stack::time::{Duration, Instant};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -117,7 +118,8 @@ impl Shared {
         // SAFETY: the lock is held until the `Held` is dropped.
         let world = unsafe { &mut *self.world.get() };
         let now = clock::now();
-        let mut held = Held { shared: self, world, now, wakes: Wakes::default() };
+        let mut held =
+            Held { shared: self, world, now, just_entered: true, wakes: Wakes::default() };
         if taken == Taken::Dirty {
             held.recover();
         }
@@ -142,6 +144,8 @@ pub(crate) struct Held<'a> {
     pub(crate) world: &'a mut World,
     /// When the lock was taken, or the port was driven last.
     pub(crate) now: Instant,
+    /// `now` was read when the lock was taken, and nothing was driven since.
+    just_entered: bool,
     pub(crate) wakes: Wakes,
 }
 
@@ -155,11 +159,15 @@ impl Held<'_> {
     /// Polls the port and passes events on; how many frames were handled.
     #[inline]
     pub(crate) fn drive(&mut self) -> usize {
-        self.now = clock::now();
+        if !core::mem::take(&mut self.just_entered) {
+            self.now = clock::now();
+        }
+        let mut timers = Timers::NotDue;
         if self.world.shard.next_timeout().is_some_and(|due| due <= self.now) {
             self.change();
+            timers = Timers::Due;
         }
-        let frames = self.world.shard.poll(self.now);
+        let frames = self.world.shard.poll_timers_known(self.now, timers);
         self.shared.last_poll.store(self.now.as_nanos(), Ordering::Relaxed);
         self.dispatch();
         frames
@@ -214,9 +222,10 @@ impl Drop for Held<'_> {
                 self.shared.lock.mark_clean();
             }
         }
-        let wakes = core::mem::take(&mut self.wakes);
         self.shared.lock.unlock();
-        wakes.execute(self.shared);
+        if !self.wakes.is_empty() {
+            core::mem::take(&mut self.wakes).execute(self.shared);
+        }
         thread::leave();
     }
 }

@@ -51,7 +51,9 @@ pub(crate) struct FileLinks {
 /// Who is to be woken once the lock is free: waiters and doorbells.
 #[derive(Debug, Default)]
 pub(crate) struct Wakes {
-    list: arrayvec::ArrayVec<Wake, 64>,
+    // Few: it is part of `Held`, which is moved on every call. Whoever finds no place is woken
+    // before the lock is given back.
+    list: arrayvec::ArrayVec<Wake, 8>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -71,8 +73,13 @@ impl Wakes {
         self.add(Wake::Doorbell(doorbell), shared);
     }
 
-    /// Wakes everybody; after the lock has been given back.
     #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Wakes everybody; after the lock has been given back.
+    #[cold]
     pub(crate) fn execute(self, shared: &Shared) {
         for wake in self.list {
             execute(wake, shared);

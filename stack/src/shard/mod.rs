@@ -68,6 +68,15 @@ pub enum SocketKind {
     Udp,
 }
 
+/// Whether [`Shard::next_timeout`] has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timers {
+    /// It has.
+    Due,
+    /// It has not.
+    NotDue,
+}
+
 /// A socket became ready for something, or had a new edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
@@ -220,8 +229,20 @@ impl<D: Device> Shard<D> {
     /// Returns how many frames it handled; 0 means that there was nothing to do.
     #[inline]
     pub fn poll(&mut self, now: Instant) -> usize {
+        let timers = if self.next_timeout().is_some_and(|due| due <= now) {
+            Timers::Due
+        } else {
+            Timers::NotDue
+        };
+        self.poll_timers_known(now, timers)
+    }
+
+    /// [`Shard::poll`] for who has just asked [`Shard::next_timeout`]: who polls in a loop does
+    /// little else.
+    #[inline]
+    pub fn poll_timers_known(&mut self, now: Instant, timers: Timers) -> usize {
         let received = self.receive_frames(now);
-        if self.next_timeout().is_some_and(|due| due <= now) {
+        if timers == Timers::Due {
             self.on_timeouts(now);
         }
         received + self.transmit(now)
