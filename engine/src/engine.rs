@@ -10,6 +10,7 @@ use crate::wait::{PollEntry, Quest, Spinning, Wait, Watched};
 use crate::world::FileLinks;
 use crate::{alloc, clock, fds, sys};
 use control::Settings;
+use core::cell::Cell;
 use core::ffi::c_int;
 use core::sync::atomic::{AtomicU32, Ordering};
 use dpdk::RxInterrupt;
@@ -447,12 +448,13 @@ impl Engine {
             kernel,
             asks_kernel: false,
             exposed: false,
-            kernel_first: false,
+            kernel_asked: false,
+            now: Instant::ZERO,
         };
         guarded(|| {
             let mask = mask.map(sys::signal_set);
             let found = self.pursue(&mut quest, wait, mask)?.unwrap_or(0);
-            if found == 0 || found == room || !quest.asks_kernel || quest.kernel_first {
+            if found == 0 || found == room || quest.kernel_asked || !quest.is_kernel_due() {
                 return Ok(found);
             }
             // The kernel's share of a call that the stack has answered already.
@@ -644,13 +646,30 @@ struct EpollWait<'a> {
     asks_kernel: bool,
     /// The kernel watches the epfd: its doorbell makes it readable.
     exposed: bool,
-    /// It is the kernel's turn, because the stack filled the last call's room.
-    kernel_first: bool,
+    /// The kernel's events are among what was found.
+    kernel_asked: bool,
+    /// When the last attempt was.
+    now: Instant,
+}
+
+/// A call that the stack can answer asks the kernel as well, but not more often than this.
+const KERNEL_SHARE: Duration = Duration::from_micros(20);
+
+thread_local! {
+    /// When this thread asked the kernel last, in nanoseconds.
+    static KERNEL_ASKED: Cell<u64> = const { Cell::new(0) };
 }
 
 impl EpollWait<'_> {
+    fn is_kernel_due(&self) -> bool {
+        let asked = Instant::from_nanos(KERNEL_ASKED.get());
+        self.asks_kernel && self.now.saturating_since(asked) >= KERNEL_SHARE
+    }
+
     /// Puts the kernel's events behind the first `found`; how many.
     fn take_kernel(&mut self, found: usize) -> usize {
+        self.kernel_asked = true;
+        KERNEL_ASKED.set(self.now.as_nanos());
         let room = &mut self.events[found..];
         let Ok(count) = sys::epoll_wait(self.epfd, room, 0) else { return 0 };
         let mut kept = 0;
@@ -671,16 +690,19 @@ impl Quest for EpollWait<'_> {
         let state = held.world.sets.get_mut(self.set.handle()).ok_or(Error::BadDescriptor)?;
         self.asks_kernel = state.kernel > 0;
         self.exposed = state.doorbell().is_some();
-        self.kernel_first = core::mem::take(&mut state.kernel_first) && self.asks_kernel;
+        // It is the kernel's turn if the stack filled the last call's room.
+        let kernel_first = core::mem::take(&mut state.kernel_first) && self.asks_kernel;
+        self.now = held.now;
+        self.kernel_asked = false;
         let mut found = 0;
-        if self.kernel_first {
+        if kernel_first {
             found = self.take_kernel(0);
         }
         found += held.collect(self.set, &mut self.events[found..])?;
         if found == self.events.len()
             && let Some(state) = held.world.sets.get_mut(self.set.handle())
         {
-            state.kernel_first = !self.kernel_first;
+            state.kernel_first = !kernel_first;
         }
         Ok((found > 0).then_some(found))
     }

@@ -242,6 +242,9 @@ impl Engine {
             Wait::Until(moment) => Some(moment),
             Wait::Forever => None,
         };
+        if !quest.kernel().is_empty() {
+            held.refresh_exposed();
+        }
         drop(held);
         if !quest.kernel().is_empty()
             && let Some(answer) = quest.ask_kernel()?

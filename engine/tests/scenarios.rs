@@ -16,6 +16,14 @@ macro_rules! scenarios {
 
         /// Runs one, in this process.
         pub fn run(name: &str) -> ExitCode {
+            if let Some(arguments) = name.strip_prefix("client ") {
+                let numbers: Vec<usize> =
+                    arguments.split(' ').map(|number| number.parse().unwrap()).collect();
+                for _ in 0..numbers[1] {
+                    kernel_client(numbers[0] as u16, numbers[2], numbers[3]);
+                }
+                return ExitCode::SUCCESS;
+            }
             match name {
                 $(stringify!($name) => $name(),)*
                 _ => panic!("no scenario {name}"),
@@ -31,6 +39,16 @@ scenarios! {
     tcp_echo_from_the_kernel,
     tcp_echo_to_the_kernel,
     a_forked_child_drives,
+    many_short_lived_children_leave_no_reference,
+    epoll_is_as_linux_has_it,
+    an_exposed_epfd_is_readable_for_the_kernel,
+    what_a_killed_process_held_is_reset,
+    unsent_data_survives_the_exit,
+    waiting_costs_nothing,
+    a_handler_interrupts_a_sleeper,
+    the_death_of_a_driver_is_repaired,
+    workers_share_a_listener,
+    a_dead_keeper_is_missed_once,
 }
 
 const OURS: &str = "10.78.0.2";
@@ -164,6 +182,15 @@ fn kernel_client(port: u16, rounds: usize, octets: usize) {
     println!("    tcp {octets} octets: median {:?}", times[rounds / 2]);
 }
 
+/// Clients of the kernel in a process of their own, one after another: a forked child of ours must
+/// not inherit their sockets.
+fn clients(port: u16, count: usize, rounds: usize, octets: usize) -> std::process::Child {
+    std::process::Command::new(std::env::current_exe().unwrap())
+        .env("ONWIRE_SCENARIO", format!("client {port} {count} {rounds} {octets}"))
+        .spawn()
+        .unwrap()
+}
+
 fn tcp_echo_from_the_kernel() {
     let engine = begin();
     let listening = listener(engine, 80);
@@ -246,11 +273,7 @@ fn wait_for(pid: libc::pid_t) -> i32 {
 fn a_forked_child_drives() {
     let engine = begin();
     let listening = listener(engine, 80);
-    let peer = std::thread::spawn(|| {
-        for _ in 0..5 {
-            kernel_client(80, 50, 64);
-        }
-    });
+    let mut peer = clients(80, 5, 50, 64);
     for _ in 0..5 {
         let (connection, _) = engine.accept(listening, Wait::Forever).unwrap();
         let pid = fork(|| {
@@ -260,7 +283,388 @@ fn a_forked_child_drives() {
         engine.release(connection);
         assert_eq!(wait_for(pid), 0);
     }
-    peer.join().unwrap();
+    assert!(peer.wait().unwrap().success());
     engine.release(listening);
+    end();
+}
+
+/// A table's size or a counter, as `onwire stats` reads it from the keeper.
+fn stat(group: &str, name: &str) -> u64 {
+    let run_dir = control::RunDir::at(std::env::var_os("ONWIRE_TEST_RUN_DIR").unwrap());
+    let path = run_dir.control_socket(std::process::id());
+    let mut client = control::Client::connect(&path).unwrap();
+    client.stats().unwrap().get(group, name).unwrap_or_else(|| panic!("no {group}.{name}"))
+}
+
+/// Waits until `condition`, for at most three seconds.
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(3);
+    while !condition() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn many_short_lived_children_leave_no_reference() {
+    let engine = begin();
+    let listening = listener(engine, 80);
+    let mut peer = clients(80, 300, 1, 64);
+    for _ in 0..300 {
+        let (connection, _) = engine.accept(listening, Wait::Forever).unwrap();
+        let pid = fork(|| {
+            engine.release(listening);
+            echo_one(engine, connection);
+        });
+        engine.release(connection);
+        wait_for(pid);
+    }
+    assert!(peer.wait().unwrap().success());
+    engine.release(listening);
+    until("processes remain", || stat("table", "processes") == 1);
+    until("connections remain", || stat("table", "tcp_sockets") == 0);
+    for table in ["files", "references", "epoll_sets", "sleepers", "tcp_segments"] {
+        assert_eq!(stat("table", table), 0, "{table}");
+    }
+    assert_eq!(stat("engine", "recoveries"), 0);
+    end();
+}
+
+struct Epoll {
+    set: engine::EpollId,
+    fd: i32,
+}
+
+impl Epoll {
+    fn new(engine: &Engine) -> Self {
+        // SAFETY: no pointers.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        Epoll { set: engine.epoll_create().unwrap(), fd }
+    }
+
+    fn ctl(
+        &self,
+        engine: &Engine,
+        op: engine::EpollOp,
+        (fd, file): (i32, FileId),
+        events: i32,
+    ) -> Result<(), engine::EpollError> {
+        let (events, data) = (events as u32, fd as u64);
+        engine.epoll_ctl(self.set, engine::EpollChange { op, fd, file, events, data })
+    }
+
+    /// What is ready, as descriptor and events.
+    fn wait(&self, engine: &Engine, patience: Duration) -> Vec<(u64, u32)> {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 8];
+        let wait = if patience.is_zero() { Wait::No } else { Wait::Until(engine.now() + patience) };
+        let found = engine.epoll_wait(self.set, self.fd, &mut events, wait, None).unwrap();
+        events[..found].iter().map(|event| (event.u64, event.events)).collect()
+    }
+}
+
+/// A connection with the kernel: our end and the kernel's.
+fn connection(engine: &Engine, listening: FileId) -> (FileId, TcpStream) {
+    let peer = std::thread::spawn(|| TcpStream::connect(ours(80)).unwrap());
+    let (file, _) = engine.accept(listening, Wait::Forever).unwrap();
+    (file, peer.join().unwrap())
+}
+
+fn epoll_is_as_linux_has_it() {
+    use engine::{EpollError, EpollOp};
+    const IN: u32 = libc::EPOLLIN as u32;
+    const OUT: u32 = libc::EPOLLOUT as u32;
+    const SOON: Duration = Duration::from_secs(2);
+    const NOW: Duration = Duration::ZERO;
+    let engine = begin();
+    let listening = listener(engine, 80);
+    let (file, mut peer) = connection(engine, listening);
+    let set = Epoll::new(engine);
+    let key = (7, file);
+    assert_eq!(set.ctl(engine, EpollOp::Modify, key, libc::EPOLLIN), Err(EpollError::NotFound));
+    assert_eq!(set.ctl(engine, EpollOp::Add, key, libc::EPOLLIN), Ok(()));
+    assert_eq!(set.ctl(engine, EpollOp::Add, key, libc::EPOLLIN), Err(EpollError::Exists));
+    assert_eq!(set.ctl(engine, EpollOp::Add, (8, file), libc::EPOLLOUT), Ok(()));
+    assert_eq!(set.ctl(engine, EpollOp::Delete, (8, file), 0), Ok(()));
+    assert_eq!(set.wait(engine, NOW), []);
+    let begun = Instant::now();
+    assert_eq!(set.wait(engine, Duration::from_millis(30)), []);
+    assert!(begun.elapsed() >= Duration::from_millis(30));
+
+    // Level-triggered: reported until it is read.
+    peer.write_all(b"one").unwrap();
+    assert_eq!(set.wait(engine, SOON), [(7, IN)]);
+    assert_eq!(set.wait(engine, NOW), [(7, IN)]);
+    let mut data = [0; 64];
+    assert_eq!(receive(engine, file, &mut data, Wait::No), Ok(3));
+    assert_eq!(set.wait(engine, NOW), []);
+
+    // Edge-triggered: once for each arrival, with all that is ready then.
+    let both = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLET;
+    assert_eq!(set.ctl(engine, EpollOp::Modify, key, both), Ok(()));
+    assert_eq!(set.wait(engine, NOW), [(7, OUT)]);
+    assert_eq!(set.wait(engine, NOW), []);
+    peer.write_all(b"two").unwrap();
+    assert_eq!(set.wait(engine, SOON), [(7, IN | OUT)]);
+    assert_eq!(set.wait(engine, NOW), []);
+    peer.write_all(b"three").unwrap();
+    assert_eq!(set.wait(engine, SOON), [(7, IN | OUT)]);
+    assert_eq!(receive(engine, file, &mut data, Wait::No), Ok(8));
+
+    // One shot: silent after its report until it is modified.
+    let once = libc::EPOLLIN | libc::EPOLLONESHOT;
+    assert_eq!(set.ctl(engine, EpollOp::Modify, key, once), Ok(()));
+    peer.write_all(b"four").unwrap();
+    assert_eq!(set.wait(engine, SOON), [(7, IN)]);
+    assert_eq!(set.wait(engine, NOW), []);
+    assert_eq!(set.ctl(engine, EpollOp::Modify, key, once), Ok(()));
+    assert_eq!(set.wait(engine, NOW), [(7, IN)]);
+    assert_eq!(receive(engine, file, &mut data, Wait::No), Ok(4));
+
+    // EPOLLEXCLUSIVE has its own rules; a kernel descriptor is merged; the peer's end is seen.
+    let exclusive = libc::EPOLLIN | libc::EPOLLEXCLUSIVE;
+    assert_eq!(set.ctl(engine, EpollOp::Modify, key, exclusive), Err(EpollError::Invalid));
+    let refused = exclusive | libc::EPOLLONESHOT;
+    assert_eq!(set.ctl(engine, EpollOp::Add, (9, file), refused), Err(EpollError::Invalid));
+    let mut pipe = [0; 2];
+    let mut event = libc::epoll_event { events: IN, u64: 99 };
+    // SAFETY: the array has room for both, the event is valid.
+    unsafe {
+        assert_eq!(libc::pipe(pipe.as_mut_ptr()), 0);
+        assert_eq!(libc::epoll_ctl(set.fd, libc::EPOLL_CTL_ADD, pipe[0], &mut event), 0);
+        engine.epoll_kernel_count(set.set, 1);
+        let writer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            assert_eq!(libc::write(pipe[1], b"x".as_ptr().cast(), 1), 1);
+        });
+        assert_eq!(set.wait(engine, SOON), [(99, IN)]);
+        writer.join().unwrap();
+    }
+    let hangup = libc::EPOLLIN | libc::EPOLLRDHUP;
+    assert_eq!(set.ctl(engine, EpollOp::Modify, key, hangup), Ok(()));
+    drop(peer);
+    until("no hang-up", || set.wait(engine, NOW).contains(&(7, hangup as u32)));
+
+    // Closing takes the socket out of the set.
+    engine.release(file);
+    assert_eq!(set.wait(engine, NOW), [(99, IN)]);
+    assert_eq!(stat("table", "epoll_entries"), 0);
+    engine.epoll_release(set.set);
+    assert_eq!(stat("table", "epoll_sets"), 0);
+    end();
+}
+
+fn an_exposed_epfd_is_readable_for_the_kernel() {
+    let engine = begin();
+    let listening = listener(engine, 80);
+    let (file, mut peer) = connection(engine, listening);
+    let set = Epoll::new(engine);
+    set.ctl(engine, engine::EpollOp::Add, (7, file), libc::EPOLLIN).unwrap();
+    engine.epoll_expose(set.set, set.fd).unwrap();
+    engine.epoll_expose(set.set, set.fd).unwrap();
+    let poll = |patience: Duration| {
+        let mut fds = [libc::pollfd { fd: set.fd, events: libc::POLLIN, revents: 0 }];
+        let wait = Wait::Until(engine.now() + patience);
+        engine.poll(&mut [], &mut fds, wait, None).unwrap()
+    };
+    assert_eq!(poll(Duration::from_millis(20)), 0);
+    let writer = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        peer.write_all(b"x").unwrap();
+        peer
+    });
+    let begun = Instant::now();
+    assert_eq!(poll(Duration::from_secs(2)), 1);
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    assert_eq!(set.wait(engine, Duration::ZERO), [(7, libc::EPOLLIN as u32)]);
+    assert_eq!(receive(engine, file, &mut [0; 8], Wait::No), Ok(1));
+    assert_eq!(poll(Duration::from_millis(50)), 0);
+    drop(writer.join().unwrap());
+    engine.epoll_release(set.set);
+    end();
+}
+
+/// A client of the kernel that says how its connection ended: `R` by reset, `F` by the end.
+fn what_a_killed_process_held_is_reset() {
+    let engine = begin();
+    let listening = listener(engine, 80);
+    for gently in [false, true] {
+        let peer = std::thread::spawn(|| TcpStream::connect(ours(80)).unwrap());
+        until("no connection", || {
+            engine.readiness(listening).unwrap().contains(Readiness::READABLE)
+        });
+        let pid = fork(|| {
+            let _ = engine.accept(listening, Wait::Forever).unwrap();
+            loop {
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        });
+        let mut peer = peer.join().unwrap();
+        until("not accepted", || stat("table", "files") == 2);
+        peer.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+        // SAFETY: the child is ours.
+        unsafe { libc::kill(pid, if gently { libc::SIGTERM } else { libc::SIGKILL }) };
+        let begun = Instant::now();
+        let outcome = peer.read(&mut [0; 8]).map_err(|error| error.kind());
+        let expected = if gently { Ok(0) } else { Err(std::io::ErrorKind::ConnectionReset) };
+        assert_eq!(outcome, expected, "gently: {gently}");
+        assert!(begun.elapsed() < Duration::from_secs(1));
+        wait_for(pid);
+    }
+    engine.release(listening);
+    end();
+}
+
+fn unsent_data_survives_the_exit() {
+    const OCTETS: usize = 3_000_000;
+    let engine = begin();
+    let listening = listener(engine, 80);
+    let reader = std::thread::spawn(|| {
+        let mut stream = TcpStream::connect(ours(80)).unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        all.len()
+    });
+    until("no connection", || engine.readiness(listening).unwrap().contains(Readiness::READABLE));
+    let pid = fork(|| {
+        let (file, _) = engine.accept(listening, Wait::Forever).unwrap();
+        engine
+            .with(file, |shard, socket, now| {
+                shard.update_options(now, socket, |options| options.send_buffer = 8 << 20)
+            })
+            .unwrap();
+        send_all(engine, file, &vec![7; OCTETS]);
+    });
+    wait_for(pid);
+    assert_eq!(reader.join().unwrap(), OCTETS);
+    engine.release(listening);
+    end();
+}
+
+/// The time that a process has used, in milliseconds.
+fn cpu_ms(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the structure is valid.
+    unsafe { libc::clock_gettime(clock, &mut time) };
+    time.tv_sec as u64 * 1_000 + time.tv_nsec as u64 / 1_000_000
+}
+
+fn waiting_costs_nothing() {
+    let engine = begin();
+    let listening = listener(engine, 80);
+    let set = Epoll::new(engine);
+    set.ctl(engine, engine::EpollOp::Add, (7, listening), libc::EPOLLIN).unwrap();
+    let run_dir = control::RunDir::at(std::env::var_os("ONWIRE_TEST_RUN_DIR").unwrap());
+    let mut client = control::Client::connect(&run_dir.control_socket(std::process::id())).unwrap();
+    let mut keeper_clock = 0;
+    let keeper = client.info().unwrap().keeper;
+    // SAFETY: the clock is valid.
+    assert_eq!(unsafe { libc::clock_getcpuclockid(keeper as i32, &mut keeper_clock) }, 0);
+    let own = libc::CLOCK_PROCESS_CPUTIME_ID;
+    let before = (cpu_ms(own), cpu_ms(keeper_clock));
+    assert_eq!(set.wait(engine, Duration::from_secs(5)), []);
+    let used = (cpu_ms(own) - before.0, cpu_ms(keeper_clock) - before.1);
+    println!("    waiting for 5 s: program {} ms, keeper {} ms", used.0, used.1);
+    assert!(used.0 + used.1 < 50, "{used:?}");
+    end();
+}
+
+unsafe extern "C" fn on_alarm(_: i32) {
+    engine::thread::handler_ran(engine::thread::Restart::No);
+}
+
+fn a_handler_interrupts_a_sleeper() {
+    let engine = begin();
+    let listening = listener(engine, 80);
+    let timer = libc::itimerval {
+        it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
+        it_value: libc::timeval { tv_sec: 0, tv_usec: 20_000 },
+    };
+    // SAFETY: the handler does what a handler may.
+    unsafe { libc::signal(libc::SIGALRM, on_alarm as *const () as usize) };
+    for round in 0..20 {
+        // SAFETY: the timer is valid.
+        unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, core::ptr::null_mut()) };
+        let begun = Instant::now();
+        let outcome = match round % 2 {
+            0 => engine.accept(listening, Wait::Forever).map(drop),
+            _ => engine.poll(&mut [], &mut [], Wait::Forever, None).map(drop),
+        };
+        assert_eq!(outcome, Err(Error::Interrupted));
+        assert!(begun.elapsed() < Duration::from_millis(500));
+    }
+    end();
+}
+
+fn the_death_of_a_driver_is_repaired() {
+    let engine = begin();
+    let listening = listener(engine, 80);
+    let (file, mut peer) = connection(engine, listening);
+    let pid = fork(|| {
+        let _ = engine.with(file, |_, _, _| -> Result<(), Error> {
+            // SAFETY: ends this process, which holds the lock.
+            unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+            Ok(())
+        });
+    });
+    wait_for(pid);
+    // The next taker notices, and resets what cannot be trusted.
+    let mut data = [0; 8];
+    let outcome =
+        receive(engine, file, &mut data, Wait::Until(engine.now() + Duration::from_secs(2)));
+    assert_eq!(outcome, Err(Error::ConnectionReset));
+    peer.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    assert!(peer.read(&mut data).is_err());
+    until("not repaired", || stat("engine", "recoveries") == 1);
+    let (file, mut peer) = connection(engine, listening);
+    peer.write_all(b"again").unwrap();
+    assert_eq!(receive(engine, file, &mut data, Wait::Forever), Ok(5));
+    end();
+}
+
+fn workers_share_a_listener() {
+    let engine = begin();
+    let listening = listener(engine, 80);
+    let workers: Vec<i32> = (0..3)
+        .map(|_| {
+            fork(|| {
+                loop {
+                    let (connection, _) = engine.accept(listening, Wait::Forever).unwrap();
+                    echo_one(engine, connection);
+                    engine.release(connection);
+                }
+            })
+        })
+        .collect();
+    let mut peers: Vec<_> = (0..3).map(|_| clients(80, 20, 20, 200)).collect();
+    for peer in &mut peers {
+        assert!(peer.wait().unwrap().success());
+    }
+    for worker in workers {
+        // SAFETY: the child is ours.
+        unsafe { libc::kill(worker, libc::SIGKILL) };
+        wait_for(worker);
+    }
+    until("workers remain", || stat("table", "processes") == 1);
+    until("sleepers remain", || stat("table", "sleepers") == 0);
+    assert_eq!(stat("engine", "recoveries"), 0);
+    engine.release(listening);
+    end();
+}
+
+fn a_dead_keeper_is_missed_once() {
+    let engine = begin();
+    let listening = listener(engine, 80);
+    let run_dir = control::RunDir::at(std::env::var_os("ONWIRE_TEST_RUN_DIR").unwrap());
+    let path = run_dir.control_socket(std::process::id());
+    let keeper = control::Client::connect(&path).unwrap().info().unwrap().keeper;
+    // SAFETY: the keeper is ours.
+    unsafe { libc::kill(keeper as i32, libc::SIGKILL) };
+    std::thread::sleep(Duration::from_millis(50));
+    let (file, mut peer) = connection(engine, listening);
+    peer.write_all(b"alone").unwrap();
+    assert_eq!(receive(engine, file, &mut [0; 8], Wait::Forever), Ok(5));
+    engine.release(file);
+    engine.release(listening);
+    std::fs::remove_file(path).unwrap();
     end();
 }
