@@ -3,7 +3,7 @@
 
 use super::Sender;
 use crate::packet::Buffer;
-use crate::tcp::queue::{Chunk, Marks, NONE, Pool};
+use crate::tcp::queue::{Marks, NONE, Pool};
 use crate::tcp::recovery::Rack;
 use crate::tcp::segment::{SackBlock, SackBlocks};
 use crate::tcp::seq::SeqNumber;
@@ -22,8 +22,8 @@ pub(crate) struct Delivery {
     pub advanced: bool,
     /// When the oldest segment acknowledged without retransmission was sent.
     pub first_sent: Option<Instant>,
-    /// When the latest such was sent, SACKed ones included.
-    pub last_sent: Option<Instant>,
+    /// When the oldest segment that SACK reported, never retransmitted, was sent.
+    pub sacked_sent: Option<Instant>,
     /// A segment that had been retransmitted was acknowledged cumulatively.
     pub retransmitted_acked: bool,
     /// A never-retransmitted segment below one SACKed earlier was delivered: the path reorders.
@@ -33,16 +33,11 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
-    fn saw<B: Buffer>(&mut self, chunk: &Chunk<B>, rack: &mut Rack, now: Instant, min_rtt_us: u32) {
-        rack.on_delivered(chunk, now, min_rtt_us);
-        if !chunk.marks.contains(Marks::EVER_RETRANSMITTED) {
-            self.last_sent = Some(self.last_sent.map_or(chunk.sent_at, |t| t.max(chunk.sent_at)));
-        }
-    }
-
     /// The round-trip time that the acknowledgment showed.
     pub fn rtt(&self, now: Instant) -> Option<Duration> {
-        self.first_sent.or(self.last_sent).map(|sent| now - sent)
+        //= RFC 6298 §3 (Karn): what a retransmission released waited for it, not for the path.
+        let acked = self.first_sent.filter(|_| !self.retransmitted_acked);
+        acked.or(self.sacked_sent).map(|sent| now - sent)
     }
 }
 
@@ -73,7 +68,7 @@ impl Sender {
                     delivery.first_sent = delivery.first_sent.or(Some(chunk.sent_at));
                     delivery.reordered |= self.sacked_out > 0 && rack.fack.after(chunk.end());
                 }
-                delivery.saw(chunk, rack, now, min_rtt_us);
+                rack.on_delivered(chunk, now, min_rtt_us);
             }
             delivery.retransmitted_acked |= marks.contains(Marks::EVER_RETRANSMITTED);
             delivery.acked += 1;
@@ -176,8 +171,9 @@ impl Sender {
             }
             if !chunk.marks.contains(Marks::EVER_RETRANSMITTED) {
                 delivery.reordered |= chunk.end().before(highest_before);
+                delivery.sacked_sent = delivery.sacked_sent.or(Some(chunk.sent_at));
             }
-            delivery.saw(chunk, rack, now, min_rtt_us);
+            rack.on_delivered(chunk, now, min_rtt_us);
             if chunk.marks.contains(Marks::LOST) {
                 self.lost_out = self.lost_out.saturating_sub(1);
             }

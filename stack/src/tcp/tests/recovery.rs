@@ -45,6 +45,16 @@ fn rfc_6298_a_timeout_sends_the_first_segment_and_backs_off() {
 }
 
 #[test]
+fn rfc_6298_what_a_retransmission_released_is_no_round_trip() {
+    let (mut s, id) = sending("mss 1000", 4);
+    s.wait_ms(900);
+    // The first was lost, the others have waited at the peer all the while.
+    s.inject(". 1:1(0) ack 5001");
+    let info = s.tcp.info(id, s.now).unwrap();
+    assert_eq!((info.rtt / 1000, info.backoff), (20, 0));
+}
+
+#[test]
 fn a_silent_peer_is_given_up_after_about_15_minutes() {
     let (mut s, id) = sending("mss 1000", 1);
     s.wait(Duration::from_secs(900));

@@ -1,0 +1,264 @@
+//! A network card as the stack meets it in production: `share` aliases one memory as mbufs do,
+//! the transmit ring is short, and what was sent is given back late. A write to memory that the
+//! card still reads is a failure here, where a real card would send garbage.
+
+use stack::addr::MacAddr;
+use stack::device::{Burst, Device, Offloads};
+use stack::packet::{Allocator, Buffer, HEADROOM, L4Checksum, RxChecksum, TxOffload};
+use stack::wire::checksum::checksum;
+use std::cell::{Cell, RefCell, UnsafeCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// Octets of payload that fit a buffer.
+const ROOM: usize = 2048;
+
+type Blocks = Rc<RefCell<Vec<Box<[u8]>>>>;
+
+#[derive(Debug)]
+struct Memory {
+    octets: UnsafeCell<Box<[u8]>>,
+    start: Cell<usize>,
+    end: Cell<usize>,
+    on_device: Cell<bool>,
+    offload: Cell<TxOffload>,
+    pool: Blocks,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.pool.borrow_mut().push(core::mem::take(self.octets.get_mut()));
+    }
+}
+
+/// A handle of a block; several may name the same one.
+#[derive(Debug)]
+pub struct SimBuffer(Rc<Memory>);
+
+impl SimBuffer {
+    fn take(pool: &Blocks) -> Option<Self> {
+        let octets = pool.borrow_mut().pop()?;
+        Some(SimBuffer(Rc::new(Memory {
+            octets: UnsafeCell::new(octets),
+            start: Cell::new(HEADROOM),
+            end: Cell::new(HEADROOM),
+            on_device: Cell::new(false),
+            offload: Cell::new(TxOffload::default()),
+            pool: Rc::clone(pool),
+        })))
+    }
+
+    fn all(&self) -> &[u8] {
+        // SAFETY: the simulation has one thread, `all_mut` borrows its handle mutably, and the
+        // stack does not hold two handles of one block borrowed at the same time.
+        unsafe { &*self.0.octets.get() }
+    }
+
+    fn all_mut(&mut self) -> &mut [u8] {
+        self.check();
+        // SAFETY: as in `all`.
+        unsafe { &mut *self.0.octets.get() }
+    }
+
+    fn check(&self) {
+        assert!(!self.0.on_device.get(), "a buffer is changed while the device reads it");
+    }
+}
+
+impl Buffer for SimBuffer {
+    fn data(&self) -> &[u8] {
+        &self.all()[self.0.start.get()..self.0.end.get()]
+    }
+    fn data_mut(&mut self) -> &mut [u8] {
+        let (start, end) = (self.0.start.get(), self.0.end.get());
+        &mut self.all_mut()[start..end]
+    }
+    fn headroom(&self) -> usize {
+        self.0.start.get()
+    }
+    fn tailroom(&self) -> usize {
+        self.all().len() - self.0.end.get()
+    }
+    fn prepend(&mut self, n: usize) -> &mut [u8] {
+        assert!(n <= self.headroom(), "prepend of {n} octets into {}", self.headroom());
+        let start = self.0.start.get() - n;
+        self.0.start.set(start);
+        &mut self.all_mut()[start..start + n]
+    }
+    fn append(&mut self, n: usize) -> &mut [u8] {
+        assert!(n <= self.tailroom(), "append of {n} octets into {}", self.tailroom());
+        let end = self.0.end.get();
+        self.0.end.set(end + n);
+        &mut self.all_mut()[end..end + n]
+    }
+    fn trim_front(&mut self, n: usize) {
+        self.check();
+        assert!(n <= self.data().len(), "trim of {n} octets from {}", self.data().len());
+        self.0.start.set(self.0.start.get() + n);
+    }
+    fn truncate(&mut self, len: usize) {
+        self.check();
+        self.0.end.set(self.0.end.get().min(self.0.start.get() + len));
+    }
+    fn share(&self) -> Self {
+        SimBuffer(Rc::clone(&self.0))
+    }
+    fn is_shared(&self) -> bool {
+        Rc::strong_count(&self.0) > 1
+    }
+    fn rx_checksum(&self) -> RxChecksum {
+        RxChecksum::Unknown
+    }
+    fn set_tx_offload(&mut self, offload: TxOffload) {
+        self.0.offload.set(offload);
+    }
+}
+
+/// How a card is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Card {
+    pub mac: MacAddr,
+    pub mtu: u16,
+    pub blocks: usize,
+    /// Frames that its transmit ring holds.
+    pub ring: usize,
+    /// Sent frames that it keeps until more are sent.
+    pub lazy: usize,
+    pub offloads: Offloads,
+}
+
+/// The card.
+#[derive(Debug)]
+pub struct SimDevice {
+    card: Card,
+    pool: Blocks,
+    rx: VecDeque<SimBuffer>,
+    ring: VecDeque<SimBuffer>,
+    spent: VecDeque<SimBuffer>,
+    /// The most buffers that were in use at once.
+    pub peak: usize,
+}
+
+impl SimDevice {
+    pub fn new(card: Card) -> Self {
+        let mut blocks = Vec::with_capacity(card.blocks);
+        blocks.resize_with(card.blocks, || vec![0; HEADROOM + ROOM].into_boxed_slice());
+        SimDevice {
+            card,
+            pool: Rc::new(RefCell::new(blocks)),
+            rx: VecDeque::new(),
+            ring: VecDeque::new(),
+            spent: VecDeque::new(),
+            peak: 0,
+        }
+    }
+
+    /// A frame arrives; `false` if there is no buffer for it.
+    pub fn receive(&mut self, frame: &[u8]) -> bool {
+        let Some(mut buffer) = SimBuffer::take(&self.pool) else { return false };
+        buffer.append(frame.len()).copy_from_slice(frame);
+        self.rx.push_back(buffer);
+        self.peak = self.peak.max(self.in_use());
+        true
+    }
+
+    /// Whether received frames wait for the stack.
+    pub fn has_received(&self) -> bool {
+        !self.rx.is_empty()
+    }
+
+    /// The next frame goes out on the wire.
+    pub fn transmit(&mut self) -> Option<Vec<u8>> {
+        let buffer = self.ring.pop_front()?;
+        let mut frame = buffer.data().to_vec();
+        finish_checksums(&mut frame, buffer.0.offload.get());
+        self.spent.push_back(buffer);
+        Some(frame)
+    }
+
+    /// Whether frames wait for the wire.
+    pub fn has_frames(&self) -> bool {
+        !self.ring.is_empty()
+    }
+
+    /// Gives back what was sent, but for the last `keep`.
+    pub fn reap(&mut self, keep: usize) {
+        while self.spent.len() > keep {
+            if let Some(buffer) = self.spent.pop_front() {
+                buffer.0.on_device.set(false);
+            }
+        }
+    }
+
+    /// Buffers that are not in the pool.
+    pub fn in_use(&self) -> usize {
+        self.card.blocks - self.pool.borrow().len()
+    }
+
+    /// Buffers that may be taken before only receiving may.
+    fn reserve(&self) -> usize {
+        self.card.blocks / 4
+    }
+}
+
+/// What the stack left to the card.
+fn finish_checksums(frame: &mut [u8], offload: TxOffload) {
+    let l3 = usize::from(offload.l2_len);
+    let l4 = l3 + usize::from(offload.l3_len);
+    if offload.ipv4_checksum {
+        frame[l3 + 10..l3 + 12].fill(0);
+        let sum = checksum(&frame[l3..l4]);
+        frame[l3 + 10..l3 + 12].copy_from_slice(&sum.to_be_bytes());
+    }
+    let (at, zero_means_none) = match offload.l4_checksum {
+        L4Checksum::Done => return,
+        L4Checksum::Tcp => (l4 + 16, false),
+        L4Checksum::Udp => (l4 + 6, true),
+    };
+    let sum = match checksum(&frame[l4..]) {
+        0 if zero_means_none => 0xffff,
+        sum => sum,
+    };
+    frame[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+}
+
+impl Allocator for SimDevice {
+    type Buffer = SimBuffer;
+    fn allocate(&mut self) -> Option<SimBuffer> {
+        if self.available() == 0 {
+            return None;
+        }
+        let buffer = SimBuffer::take(&self.pool);
+        self.peak = self.peak.max(self.in_use());
+        buffer
+    }
+    fn available(&self) -> usize {
+        self.pool.borrow().len().saturating_sub(self.reserve())
+    }
+}
+
+impl Device for SimDevice {
+    fn mac(&self) -> MacAddr {
+        self.card.mac
+    }
+    fn mtu(&self) -> u16 {
+        self.card.mtu
+    }
+    fn offloads(&self) -> Offloads {
+        self.card.offloads
+    }
+    fn rx_burst(&mut self, frames: &mut Burst<SimBuffer>) {
+        while !frames.is_full() {
+            let Some(frame) = self.rx.pop_front() else { return };
+            frames.push(frame);
+        }
+    }
+    fn tx_burst(&mut self, frames: &mut Burst<SimBuffer>) {
+        self.reap(self.card.lazy);
+        let room = self.card.ring.saturating_sub(self.ring.len()).min(frames.len());
+        for frame in frames.drain(..room) {
+            frame.0.on_device.set(true);
+            self.ring.push_back(frame);
+        }
+    }
+}
