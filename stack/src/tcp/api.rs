@@ -359,6 +359,45 @@ impl<B: Buffer> Tcp<B> {
         self.close(cx, id);
     }
 
+    /// connect(2) with `AF_UNSPEC`: the connection is reset, a listener ends; the socket can be
+    /// used again, and keeps what bind gave it.
+    ///
+    /// # Errors
+    /// `BadDescriptor`.
+    pub fn disconnect<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        id: TcpId,
+    ) -> Result<(), Error> {
+        let index = id.0.index();
+        let socket = self.sockets.get_mut(id.0).ok_or(Error::BadDescriptor)?;
+        match &mut socket.kind {
+            Kind::Idle => {}
+            Kind::Listening(_) => self.stop_listening(cx, index),
+            Kind::Opening(_) => self.fail_opening(index, Error::ConnectionReset),
+            Kind::Connected(c) => {
+                if c.state != State::Closed {
+                    c.send_reset(&mut env!(self, cx, &socket.options));
+                    c.finish(None);
+                }
+                self.settle(cx, index);
+                self.clear_connection(index);
+                if let Some(socket) = self.sockets.get_mut(id.0)
+                    && socket.binding != Binding::Bound
+                {
+                    socket.binding = Binding::None;
+                    socket.local = socket.family.unspecified();
+                    socket.port = 0;
+                }
+            }
+        }
+        if let Some(socket) = self.sockets.get_mut(id.0) {
+            socket.error = None;
+            socket.done = false;
+        }
+        Ok(())
+    }
+
     /// Resets every connection and empties every listener's queue: what the tables say can no
     /// longer be trusted. The sockets stay for their programs to find the error.
     pub fn reset_all<A: Allocator<Buffer = B>>(&mut self, cx: &mut Context<'_, A>) {

@@ -139,6 +139,10 @@ impl Host {
         let _ = self.tcp.shutdown(cx!(self), id, how);
     }
 
+    pub fn disconnect(&mut self, id: TcpId) {
+        self.tcp.disconnect(cx!(self), id).unwrap();
+    }
+
     pub fn abort(&mut self, id: TcpId) {
         self.tcp.abort(cx!(self), id);
     }

@@ -13,7 +13,7 @@ use crate::readiness::Readiness;
 use crate::time::Instant;
 
 /// When the pool has no more than this left, received data is joined or dropped, not hoarded.
-const SCARCE: usize = 128;
+const SCARCE: usize = 96;
 
 impl Connection {
     /// Sixth: URG.

@@ -6,7 +6,7 @@ use crate::tcp::queue::{Chunk, Marks, NONE, Pool};
 use std::io::IoSlice;
 
 /// Buffers that sending leaves in the pool, for receiving and acknowledging.
-pub(crate) const RESERVE: usize = 64;
+pub(crate) const RESERVE: usize = 192;
 
 /// Why not all was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

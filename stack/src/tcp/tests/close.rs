@@ -224,6 +224,19 @@ fn a_socket_of_an_ended_connection_can_connect_again() {
 }
 
 #[test]
+fn disconnecting_resets_and_frees_the_socket() {
+    let mut s = Script::plain();
+    let id = s.established("mss 1460");
+    s.disconnect(id);
+    assert_eq!(s.out(), ["R. 1:1(0) ack 1"]);
+    assert_eq!(s.receive(id, 1), Err(Error::NotConnected));
+    let peer = core::net::SocketAddr::new(crate::tcp::testing::PEER, 5000);
+    assert_eq!(s.connect(id, peer), Ok(()));
+    s.close(id);
+    assert!(s.is_empty(), "{:?}", s.tcp.occupancy());
+}
+
+#[test]
 fn resetting_all_leaves_sockets_that_know() {
     let mut s = Script::plain();
     let id = s.established("mss 1460");

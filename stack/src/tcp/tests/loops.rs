@@ -231,7 +231,7 @@ fn random_calls_leave_nothing_behind() {
                     sockets[side].retain(|other| *other != id);
                     host.abort(id);
                 }
-                (20, _) => host.pool.left = if rng.below(4) == 0 { 100 } else { 100_000 },
+                (20, _) => host.pool.left = if rng.below(4) == 0 { 90 } else { 100_000 },
                 _ => {
                     link.step();
                 }
