@@ -160,6 +160,7 @@ impl<B: Buffer> Tcp<B> {
         let again = header.flags & (Flags::SYN | Flags::ACK | Flags::RST) == Flags::SYN
             && header.seq == opening.irs;
         let verdict = if again {
+            opening.on_repeated_syn(cx.now, &self.config);
             Verdict::Resend
         } else {
             opening.on_segment_in_syn_received(header, inbound.payload_len(), cx.now)

@@ -191,13 +191,24 @@ impl Opening {
             return false;
         }
         self.retransmits += 1;
-        //= RFC 6298 §5.5
-        let wait = INITIAL_RTO * (1 << self.retransmits.min(20));
-        self.deadline = now + wait.min(config.rto_max);
+        self.arm(now, config);
         // The peer has answered and we wait for data: no need to ask it again before the end.
         let waiting = self.acknowledged && now < self.defer_until;
         self.transmit = !waiting;
         true
+    }
+
+    /// The peer sent its SYN again: the answer is repeated, and has its full time to be heard
+    /// (as Linux's `tcp_check_req`; the peer may hear us just when we were about to give up).
+    pub fn on_repeated_syn(&mut self, now: Instant, config: &TcpConfig) {
+        self.transmit = true;
+        self.arm(now, config);
+    }
+
+    fn arm(&mut self, now: Instant, config: &TcpConfig) {
+        //= RFC 6298 §5.5
+        let wait = INITIAL_RTO * (1 << self.retransmits.min(20));
+        self.deadline = now + wait.min(config.rto_max);
     }
 
     /// A segment in SYN-RECEIVED (RFC 9293 §3.10.7.4).

@@ -163,6 +163,19 @@ fn the_syn_ack_is_sent_again_and_the_opening_forgotten() {
 }
 
 #[test]
+fn a_repeated_syn_gives_the_final_ack_its_full_time() {
+    let mut s = Script::plain();
+    let listener = s.listener(80, 4);
+    s.inject("S 0:0(0) win 1000");
+    s.out();
+    s.wait_ms(62_900);
+    s.inject("S 0:0(0) win 1000");
+    s.wait_ms(1_000);
+    s.inject(". 1:1(0) ack 1");
+    assert!(s.accept(listener).is_ok());
+}
+
+#[test]
 fn a_repeated_syn_gets_the_same_syn_ack() {
     let mut s = Script::new();
     s.listener(80, 8);
