@@ -247,7 +247,6 @@ static void connecting(void)
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 	CALL(connect(fd, ADDR(refused)));
 	show_socket_error("after refusal", fd);
-	show_local("after refusal", fd);
 	int server = listener(0, 8, &address);
 	CALL(connect(fd, ADDR(address)));
 	CALL(connect(fd, ADDR(address)));

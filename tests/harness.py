@@ -262,21 +262,19 @@ class Test:
             {"device": f"virtio-user:{path}", "address": "10.9.0.2/24"},
         )
 
-    def serve_on_link(self, *program, port, name=None):
+    def serve_on_link(self, *program, name=None):
         """Starts a server on one end of a link; (process, settings of the other end).
 
-        An engine waits for the other end before its program goes on: a visitor makes the link once,
-        so that the server listens when the scenario's client comes.
+        An engine waits for the other end before its program goes on, so the server listens once
+        the scenario's client has come, and before the client's first frame is answered.
         """
         first, second = self.link()
         server = self.start(self.onwire(*program, **first), name=name or program[0])
         server.engine = server.pid
-        visit = "import socket; socket.socket().bind(('', 0))"
         self.until(lambda: (self.tmp / "link.sock").exists() or self.gone(server), 20, "the link")
-        self.run(self.onwire(PYTHON, "-c", visit, **second), timeout=30)
-        self.until(lambda: self.engine(server) or self.gone(server), 20, "the server's engine")
-        self.wait_listening(server, port)
         return server, second
+
+    NOTHING_YET = {"interface.rx_frames": 0, "interface.tx_frames": 0}
 
     # -- the end ------------------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ def test_clients_of_a_killed_server_see_a_reset_within_a_second(t):
 
 @scenario(timeout=60)
 def test_a_killed_server_over_vhost_resets_its_client(t):
-    server, second = t.serve_on_link(*REDIS, "--bind", "10.9.0.1", port=6379)
+    server, second = t.serve_on_link(*REDIS, "--bind", "10.9.0.1")
     (t.tmp / "client.py").write_text("""
 import socket, sys, time
 client = socket.create_connection(("10.9.0.1", 6379), 5)
