@@ -3,6 +3,7 @@
 use crate::epoll::{DOORBELL_DATA, EpollChange, EpollEntry, EpollError, EpollId, Set};
 use crate::file::{File, FileId, Kind, Path, Reason};
 use crate::process::Target;
+use crate::rx_watch::RxWatch;
 use crate::shard::{Shard, SocketId};
 use crate::shared::{Held, Shared};
 use crate::thread::Restartable;
@@ -13,7 +14,6 @@ use control::Settings;
 use core::cell::Cell;
 use core::ffi::c_int;
 use core::sync::atomic::{AtomicU32, Ordering};
-use dpdk::RxInterrupt;
 use stack::error::Error;
 use stack::options::Linger;
 use stack::readiness::Readiness;
@@ -28,9 +28,7 @@ pub struct Engine {
     pub(crate) shared: &'static Shared,
     pub(crate) settings: &'static Settings,
     pub(crate) spinning: Spinning,
-    pub(crate) rx: Option<RxInterrupt>,
-    /// The port's interrupt has to be armed before a sleep.
-    pub(crate) has_device_interrupt: bool,
+    pub(crate) rx: RxWatch,
 }
 
 impl core::fmt::Debug for Engine {

@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::fork::{CHILD, HELLO};
 use crate::process::{Ending, Stage};
 use crate::report::Report;
+use crate::rx_watch::RxWatch;
 use crate::shared::Shared;
 use crate::{alloc, clock, fds, fork, setup, sys, thread};
 use control::message::EngineInfo;
@@ -66,7 +67,7 @@ pub(crate) fn spawn(engine: &Engine, keeping: Keeping) -> std::io::Result<()> {
     let kept = [lifeline, bell_fd, setup::listener_of(&keeping.server), keeping.lease];
     let members = vec![Member { slot: engine.slot(), lifeline, pidfd: -1 }];
     let keep = kept_descriptors(&kept);
-    let rx = engine.rx;
+    let rx = engine.rx.again();
     // SAFETY: the child has this thread alone, calls neither libc's allocator nor stdio, and ends
     // without returning.
     let made = unsafe { sys::clone_unseen() };
@@ -169,7 +170,7 @@ enum Mode {
 
 struct State {
     shared: &'static Shared,
-    rx: Option<RxInterrupt>,
+    rx: RxWatch,
     report: Report,
     server: Option<ControlServer>,
     paths: Vec<PathBuf>,
@@ -186,7 +187,7 @@ struct State {
 impl State {
     fn new(
         shared: &'static Shared,
-        rx: Option<RxInterrupt>,
+        rx: RxWatch,
         keeping: Keeping,
         mut members: Vec<Member>,
         (bell_fd, bell): (c_int, u32),
@@ -242,7 +243,8 @@ impl State {
     /// Waits for something and deals with it; whether to go on.
     fn turn(&mut self) -> bool {
         let mode = self.mode();
-        let mut fds = self.interests(mode);
+        let rx = self.rx.get().filter(|_| matches!(mode, Mode::Lead(_)));
+        let mut fds = self.interests(rx);
         let (Mode::Watch(timeout) | Mode::Lead(timeout)) = mode;
         let capturing = self.server.as_ref().is_some_and(ControlServer::is_capturing);
         let timeout = if capturing {
@@ -250,10 +252,10 @@ impl State {
         } else {
             timeout
         };
-        let armed = self.arm(mode);
+        let armed = rx.is_none_or(|rx| self.arm(rx));
         let timeout = if armed { timeout } else { Some(Duration::ZERO) };
         let _ = sys::ppoll(&mut fds, timeout, None);
-        if let (Mode::Lead(_), Some(rx)) = (mode, self.rx) {
+        if let Some(rx) = rx {
             rx.disarm();
         }
         self.shared.keeper.sleeps.store(false, Ordering::SeqCst);
@@ -261,14 +263,15 @@ impl State {
         self.hear_members();
         self.serve();
         if matches!(mode, Mode::Lead(_)) && !self.others_poll() {
-            self.drive();
+            let frames = self.drive();
+            let found = fds.last().filter(|_| rx.is_some()).map_or(0, |entry| entry.revents);
+            self.rx.learn(found, frames);
         }
         !self.is_done()
     }
 
     /// Asks the port for an interrupt; whether it is safe to sleep.
-    fn arm(&mut self, mode: Mode) -> bool {
-        let (Mode::Lead(_), Some(rx)) = (mode, self.rx) else { return true };
+    fn arm(&mut self, rx: RxInterrupt) -> bool {
         if !rx.arm() {
             return true;
         }
@@ -316,7 +319,7 @@ impl State {
         let until = next.map_or(u64::MAX, Instant::as_nanos);
         self.shared.keeper.until.store(until, Ordering::SeqCst);
         let mut timeout = next.map(|next| next.saturating_since(held.now));
-        if self.rx.is_none() {
+        if self.rx.get().is_none() {
             let busy = self.shared.open_files.load(Ordering::Relaxed) > 0
                 || held.world.shard.occupancy().tcp.sockets > 0;
             let tick = if busy { TICK } else { SLOW_TICK };
@@ -340,7 +343,7 @@ impl State {
         frames
     }
 
-    fn interests(&self, mode: Mode) -> Vec<libc::pollfd> {
+    fn interests(&self, rx: Option<RxInterrupt>) -> Vec<libc::pollfd> {
         let mut fds = Vec::with_capacity(2 * self.members.len() + 8);
         let mut add = |fd: c_int, events: i16| fds.push(libc::pollfd { fd, events, revents: 0 });
         add(self.bell_fd, libc::POLLIN);
@@ -351,7 +354,8 @@ impl State {
         if let Some(server) = &self.server {
             server.interests(&mut add);
         }
-        if let (Mode::Lead(_), Some(rx)) = (mode, self.rx) {
+        if let Some(rx) = rx {
+            // The last: see `turn`.
             add(rx.fd(), libc::POLLIN);
         }
         fds

@@ -41,6 +41,7 @@ mod lock;
 mod process;
 mod region;
 mod report;
+mod rx_watch;
 mod setup;
 mod shard;
 mod shared;

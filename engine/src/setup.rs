@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::keeper::{self, Keeping};
 use crate::lock::SharedLock;
 use crate::process::{Process, Stage};
+use crate::rx_watch::RxWatch;
 use crate::shard::{Nic, Shard};
 use crate::shared::{Parts, Shared};
 use crate::tap::{self, DefaultTap};
@@ -18,7 +19,7 @@ use crate::{clock, doorbell, fds, fork, region, sys, thread};
 use control::settings::{Banner, Hugepages, Profile};
 use control::{DeviceSpec, LeaseError, LeaseHolder, RunDir, Settings};
 use core::fmt;
-use dpdk::{DeviceKind, Eal, EalOptions, MemifRole, Port, PortConfig};
+use dpdk::{Eal, EalOptions, MemifRole, Port, PortConfig};
 use stack::addr::Cidr;
 use stack::config::Config;
 use std::fs::File as LeaseFile;
@@ -100,7 +101,7 @@ fn start_first(settings: &Settings) -> Result<&'static Engine, StartError> {
 
 /// What a start has made so far and takes back unless it succeeds.
 struct Undo {
-    port: Option<Port>,
+    port: Option<&'static Port>,
     socket: Option<PathBuf>,
     paths: Vec<PathBuf>,
 }
@@ -108,7 +109,9 @@ struct Undo {
 impl Drop for Undo {
     fn drop(&mut self) {
         if let Some(port) = self.port.take() {
-            port.close();
+            // SAFETY: the start has failed: nobody else uses the port, and its memory, which is
+            // the region's, is never given back.
+            unsafe { core::ptr::read(port) }.close();
         }
         for path in self.socket.iter().chain(&self.paths) {
             // It may not have been made.
@@ -130,8 +133,8 @@ fn build(settings: &Settings) -> Result<Engine, String> {
     map_region(settings)?;
     let port = region::construct(|| Port::open(&eal, plan.config.clone()))
         .map_err(|error| error.to_string())?;
+    let port: &'static Port = region::construct(|| &*Box::leak(Box::new(port)));
     undo.port = Some(port);
-    let port = undo.port.as_ref().ok_or("device: it is gone")?;
     port.start().map_err(|error| error.to_string())?;
     plan.configure_host(port.mtu())?;
     wait_for_peer(port)?;
@@ -148,15 +151,12 @@ fn build(settings: &Settings) -> Result<Engine, String> {
     stack.addresses.clone_from(&plan.addresses);
     stack.mtu = settings.mtu.unwrap_or(port.mtu()).min(port.mtu());
     let shared = build_shared(settings, &stack, port)?;
+    let rx = RxWatch::new(port);
     let engine = Engine {
         shared,
         settings: region::construct(|| &*Box::leak(Box::new(plan.effective(settings)))),
-        spinning: spinning(settings),
-        rx: port.rx_interrupt(0),
-        has_device_interrupt: matches!(
-            port.config().kind,
-            DeviceKind::Vhost | DeviceKind::VirtioUser | DeviceKind::Pci
-        ),
+        spinning: spinning(settings, &rx),
+        rx,
     };
     add_first_process(&engine)?;
     let banner = plan.banner(settings, port);
@@ -172,7 +172,7 @@ fn build(settings: &Settings) -> Result<Engine, String> {
     keeper::spawn(&engine, keeping)
         .map_err(|error| format!("keeper: it cannot be started: {error}; free some processes"))?;
     // From here on the keeper undoes things.
-    core::mem::forget(core::mem::take(&mut undo.port));
+    undo.port = None;
     undo.socket = None;
     undo.paths.clear();
     if let Some(line) = banner {
@@ -485,10 +485,14 @@ fn build_shared(
     Ok(shared)
 }
 
-fn spinning(settings: &Settings) -> Spinning {
+fn spinning(settings: &Settings, rx: &RxWatch) -> Spinning {
     let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     match (settings.spin, settings.profile) {
         (Some(spin), _) => Spinning { most: nanos(spin), adaptive: false },
+        // Sleeping by the clock takes longer: it pays to spin longer.
+        (None, Profile::Balanced) if rx.get().is_none() => {
+            Spinning { most: 200_000, adaptive: true }
+        }
         (None, Profile::Balanced) => Spinning { most: 50_000, adaptive: true },
         (None, Profile::Latency) => Spinning { most: u64::MAX, adaptive: false },
         (None, Profile::Throughput) => Spinning { most: 0, adaptive: false },

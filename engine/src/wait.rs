@@ -20,6 +20,7 @@ use crate::thread::{Handlers, Restartable};
 use crate::{clock, fork, sys, thread};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use dpdk::RxInterrupt;
 use stack::error::Error;
 use stack::readiness::Readiness;
 use stack::time::{Duration, Instant};
@@ -265,7 +266,9 @@ impl Engine {
             Ok(Spun::Late) => Ok(None),
             Err(error) => Err(error),
         };
-        self.spinning.learn(clock::now().saturating_since(begun));
+        if self.spinning.adaptive {
+            self.spinning.learn(clock::now().saturating_since(begun));
+        }
         answer
     }
 
@@ -285,12 +288,17 @@ impl Engine {
             }
             match self.shared.try_enter()? {
                 Some(mut held) => {
-                    held.drive();
+                    let idle = held.drive() == 0;
                     now = held.now;
                     if quest.has_changed(self.shared)
                         && let Some(answer) = quest.attempt(&mut held)?
                     {
                         return Ok(Spun::Found(answer));
+                    }
+                    drop(held);
+                    if idle {
+                        // Where two hardware threads share a core, the other end needs it more.
+                        core::hint::spin_loop();
                     }
                 }
                 None => {
@@ -371,16 +379,20 @@ impl Engine {
         let watched = quest.watch(&mut held, me);
         let mut backoff = TICK_SHORTEST;
         loop {
-            let plan = held.plan(me, bed.deadline, self.rx.is_some(), &mut backoff);
+            let rx = self.rx.get();
+            let plan = held.plan(me, bed.deadline, rx, &mut backoff);
             // Without a doorbell, or with incomplete lists, look again soon.
             let blind = !watched || (doorbell.is_none() && plan.in_poll);
             let timeout = if blind { Some(TICK_LONGEST) } else { plan.timeout };
             drop(held);
-            let kernel_ready = self.doze(quest, me, Doze { timeout, ..plan }, bed, doorbell);
+            let (kernel_ready, rx_found) =
+                self.doze(quest, me, Doze { timeout, ..plan }, bed, doorbell);
             held = self.shared.enter()?;
             held.get_up(me);
             if plan.lead {
-                if held.drive() > 0 {
+                let frames = held.drive();
+                self.rx.learn(rx_found, frames);
+                if frames > 0 {
                     backoff = TICK_SHORTEST;
                 }
             } else {
@@ -419,7 +431,8 @@ impl Engine {
         Ok((woken, held))
     }
 
-    /// Sleeps in the kernel; whether a kernel descriptor of the quest is ready.
+    /// Sleeps in the kernel; whether a kernel descriptor of the quest is ready, and what is with
+    /// the port's.
     fn doze<Q: Quest>(
         &self,
         quest: &mut Q,
@@ -427,23 +440,23 @@ impl Engine {
         plan: Doze,
         bed: Bed,
         doorbell: Option<&Borrowed<'_>>,
-    ) -> bool {
+    ) -> (bool, libc::c_short) {
         let word = &self.shared.waiters[me as usize].word;
         if !plan.in_poll {
             let _guard = thread::sleep_on(word);
             if !bed.since.interrupt(bed.restartable) {
                 let _ = sys::futex_wait(word, ASLEEP, plan.timeout);
             }
-            return false;
+            return (false, 0);
         }
-        let rx = if plan.lead { self.rx } else { None };
+        let rx = plan.rx;
         let mut timeout = plan.timeout;
         if let Some(rx) = rx {
             if !rx.arm() {
                 timeout = Some(timeout.map_or(TICK_LONGEST, |t| t.min(TICK_LONGEST)));
             }
             // A frame may have come before the interrupt was armed.
-            if self.has_device_interrupt && self.drive_armed(word) {
+            if self.rx.needs_arming() && self.drive_armed(word) {
                 timeout = Some(Duration::ZERO);
             }
         }
@@ -468,7 +481,7 @@ impl Engine {
         if ours[2] != 0 {
             fork::check_lifeline(self.shared);
         }
-        kernel_ready
+        (kernel_ready, ours[0])
     }
 
     /// Drives once after the interrupt was armed; whether there is a reason not to sleep.
@@ -502,6 +515,8 @@ struct Doze {
     lead: bool,
     in_poll: bool,
     timeout: Option<Duration>,
+    /// The port's descriptor, for the leader.
+    rx: Option<RxInterrupt>,
 }
 
 /// Whether a signal that `mask` lets through is pending, as ppoll(2) without a wait finds.
@@ -562,12 +577,12 @@ impl Held<'_> {
         &mut self,
         me: u32,
         deadline: Option<Instant>,
-        has_interrupt: bool,
+        rx: Option<RxInterrupt>,
         backoff: &mut Duration,
     ) -> Doze {
         let sleepers = &self.shared.sleepers;
         let Some(waiter) = self.world.waiters.at_mut(me) else {
-            return Doze { lead: false, in_poll: false, timeout: Some(TICK_LONGEST) };
+            return Doze { lead: false, in_poll: false, timeout: Some(TICK_LONGEST), rx: None };
         };
         if waiter.doorbell.is_some() && !sleepers.has_leader() {
             sleepers.leader.store(me + 1, Ordering::Release);
@@ -589,11 +604,11 @@ impl Held<'_> {
             };
         }
         let mut timeout = until.map(|moment| moment.saturating_since(self.now));
-        if lead && !has_interrupt {
+        if lead && rx.is_none() {
             timeout = Some(timeout.map_or(*backoff, |timeout| timeout.min(*backoff)));
             *backoff = (*backoff * 2).min(TICK_LONGEST);
         }
-        Doze { lead, in_poll, timeout }
+        Doze { lead, in_poll, timeout, rx: rx.filter(|_| lead) }
     }
 
     /// The waiter is awake: if it leads, it cannot be hurried for now.

@@ -24,6 +24,11 @@ macro_rules! scenarios {
                 }
                 return ExitCode::SUCCESS;
             }
+            if let Some(arguments) = name.strip_prefix("link ") {
+                let (device, profile) = arguments.split_once(' ').unwrap();
+                link_client(device, profile);
+                return ExitCode::SUCCESS;
+            }
             match name {
                 $(stringify!($name) => $name(),)*
                 _ => panic!("no scenario {name}"),
@@ -49,12 +54,21 @@ scenarios! {
     the_death_of_a_driver_is_repaired,
     workers_share_a_listener,
     a_dead_keeper_is_missed_once,
+    a_vhost_link_between_two_programs,
+    a_memif_link_between_two_programs,
 }
 
 const OURS: &str = "10.78.0.2";
 
 fn begin() -> &'static Engine {
+    begin_on("tap", None, "balanced")
+}
+
+fn begin_on(device: &str, address: Option<&str>, profile: &str) -> &'static Engine {
     let mut settings = engine::Settings::default();
+    settings.device = device.parse().unwrap();
+    settings.addresses.extend(address.map(|address| address.parse::<stack::addr::Cidr>().unwrap()));
+    settings.profile = profile.parse().unwrap();
     settings.run_dir = std::env::var_os("ONWIRE_TEST_RUN_DIR").map(Into::into);
     settings.tcp.time_wait = Duration::from_millis(200);
     settings.memory.mbufs =
@@ -208,6 +222,24 @@ fn tcp_echo_from_the_kernel() {
     end();
 }
 
+/// Connects, waiting until that has ended.
+fn connect(engine: &Engine, remote: &str) -> FileId {
+    let file = engine.create(Kind::Tcp, Family::V4).unwrap();
+    let remote = remote.parse().unwrap();
+    engine.with(file, |shard, socket, now| shard.connect(now, socket, remote)).unwrap();
+    let writable = Readiness::WRITABLE;
+    engine
+        .blocking(file, writable, Wait::Forever, |shard, socket, _| {
+            match shard.take_error(socket) {
+                Some(error) => Err(error),
+                None if shard.readiness(socket).contains(writable) => Ok(()),
+                None => Err(Error::WouldBlock),
+            }
+        })
+        .unwrap();
+    file
+}
+
 fn tcp_echo_to_the_kernel() {
     let engine = begin();
     let server = TcpListener::bind("10.78.0.1:81").unwrap();
@@ -221,19 +253,7 @@ fn tcp_echo_to_the_kernel() {
             }
         }
     });
-    let file = engine.create(Kind::Tcp, Family::V4).unwrap();
-    let remote = "10.78.0.1:81".parse().unwrap();
-    engine.with(file, |shard, socket, now| shard.connect(now, socket, remote)).unwrap();
-    let writable = Readiness::WRITABLE;
-    engine
-        .blocking(file, writable, Wait::Forever, |shard, socket, _| {
-            match shard.take_error(socket) {
-                Some(error) => Err(error),
-                None if shard.readiness(socket).contains(writable) => Ok(()),
-                None => Err(Error::WouldBlock),
-            }
-        })
-        .unwrap();
+    let file = connect(engine, "10.78.0.1:81");
     send_all(engine, file, b"hello");
     let mut answer = [0; 16];
     let len = receive(engine, file, &mut answer, Wait::Forever).unwrap();
@@ -666,5 +686,74 @@ fn a_dead_keeper_is_missed_once() {
     engine.release(file);
     engine.release(listening);
     std::fs::remove_file(path).unwrap();
+    end();
+}
+
+fn a_vhost_link_between_two_programs() {
+    let path = std::env::var("ONWIRE_TEST_RUN_DIR").unwrap() + "/link.vhost";
+    link(&format!("vhost:{path}"), &format!("virtio-user:{path}"), &path);
+}
+
+fn a_memif_link_between_two_programs() {
+    let path = std::env::var("ONWIRE_TEST_RUN_DIR").unwrap() + "/link.memif";
+    link(&format!("memif:{path},role=server"), &format!("memif:{path}"), &path);
+}
+
+/// A server on one end of a link, whose child serves, and a client in another program.
+fn link(server: &str, client: &str, path: &str) {
+    let client = format!("link {client} balanced");
+    let path = path.to_owned();
+    let peer = std::thread::spawn(move || {
+        until("no socket", || std::path::Path::new(&path).exists());
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .env("ONWIRE_SCENARIO", client)
+            .status()
+            .unwrap()
+    });
+    let engine = begin_on(server, Some("10.9.0.1/24"), "balanced");
+    let file = engine.create(Kind::Tcp, Family::V4).unwrap();
+    engine
+        .with(file, |shard, socket, now| {
+            shard.bind(now, socket, "10.9.0.1:80".parse().unwrap())?;
+            shard.listen(now, socket, 16)
+        })
+        .unwrap();
+    for _ in 0..2 {
+        let (connection, _) = engine.accept(file, Wait::Forever).unwrap();
+        let pid = fork(|| assert_eq!(echo_one(engine, connection) % 32, 0));
+        engine.release(connection);
+        assert_eq!(wait_for(pid), 0);
+    }
+    assert!(peer.join().unwrap().success());
+    engine.release(file);
+    end();
+}
+
+fn link_client(device: &str, profile: &str) {
+    let engine = begin_on(device, Some("10.9.0.2/24"), profile);
+    for octets in [64, 20_000] {
+        let file = connect(engine, "10.9.0.1:80");
+        engine
+            .with(file, |shard, socket, now| {
+                shard.update_options(now, socket, |options| options.no_delay = true)
+            })
+            .unwrap();
+        let data = vec![5; octets];
+        let mut times = Vec::new();
+        for _ in 0..500 {
+            let begun = Instant::now();
+            send_all(engine, file, &data);
+            let mut got = 0;
+            let mut answer = vec![0; octets];
+            while got < octets {
+                got += receive(engine, file, &mut answer[got..], Wait::Forever).unwrap();
+            }
+            assert!(answer == data);
+            times.push(begun.elapsed());
+        }
+        times.sort();
+        println!("    {device} {octets} octets: median {:?}", times[250]);
+        engine.release(file);
+    }
     end();
 }
