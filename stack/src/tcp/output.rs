@@ -49,6 +49,11 @@ impl Connection {
         self.send_bare(env)
     }
 
+    /// Whether [`Connection::poll_transmit`] has anything to look at.
+    pub fn may_send_more(&self) -> bool {
+        self.send.unsent != NONE || self.send.lost_out > 0 || !self.pending.is_empty()
+    }
+
     /// After a timeout: the first segment in flight; as a tail probe: new data or the last one.
     fn send_forced<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) -> Sent<A> {
         if self.send.packets_out == 0 {

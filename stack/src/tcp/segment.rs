@@ -157,18 +157,35 @@ impl Header {
 
     /// Writes the header, its checksum zero, into `into`, whose length is [`Header::len`].
     pub fn emit(&self, into: &mut [u8]) {
-        let mut octets = ArrayVec::<u8, 80>::new();
+        let words = (into.len() / 4) as u8;
+        let Some((fixed, options)) = into.split_first_chunk_mut::<MIN_HEADER>() else { return };
+        let [a, b] = self.source_port.to_be_bytes();
+        let [c, d] = self.destination_port.to_be_bytes();
+        let [e, f, g, h] = self.seq.0.to_be_bytes();
+        let [i, j, k, l] = self.ack.0.to_be_bytes();
+        let [m, n] = self.window.to_be_bytes();
+        let [o, p] = self.urgent.to_be_bytes();
+        let flags = self.flags.bits();
+        *fixed = [a, b, c, d, e, f, g, h, i, j, k, l, words << 4, flags, m, n, 0, 0, o, p];
+        //= RFC 7323 appendix A: the layout nearly every segment has.
+        if let (Some(timestamps), Ok(options), false) = (
+            self.timestamps,
+            <&mut [u8; TIMESTAMPS_LEN as usize]>::try_from(&mut *options),
+            self.sack_permitted,
+        ) {
+            let [a, b, c, d] = timestamps.value.to_be_bytes();
+            let [e, f, g, h] = timestamps.echo.to_be_bytes();
+            *options = [1, 1, 8, 10, a, b, c, d, e, f, g, h];
+        } else if !options.is_empty() {
+            self.emit_options(options);
+        }
+    }
+
+    fn emit_options(&self, into: &mut [u8]) {
+        let mut octets = ArrayVec::<u8, { MAX_HEADER - MIN_HEADER }>::new();
         let mut put = |bytes: &[u8]| {
             let _ = octets.try_extend_from_slice(bytes);
         };
-        put(&self.source_port.to_be_bytes());
-        put(&self.destination_port.to_be_bytes());
-        put(&self.seq.0.to_be_bytes());
-        put(&self.ack.0.to_be_bytes());
-        put(&[(self.len() as u8 / 4) << 4, self.flags.bits()]);
-        put(&self.window.to_be_bytes());
-        put(&[0, 0]);
-        put(&self.urgent.to_be_bytes());
         if let Some(mss) = self.mss {
             put(&[2, 4]);
             put(&mss.to_be_bytes());
@@ -191,8 +208,8 @@ impl Header {
                 put(&block.end.0.to_be_bytes());
             }
         }
-        for (to, from) in into.iter_mut().zip(octets) {
-            *to = from;
+        for (to, from) in into.iter_mut().zip(&octets) {
+            *to = *from;
         }
     }
 

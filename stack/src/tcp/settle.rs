@@ -228,10 +228,11 @@ impl<B: Buffer> Tcp<B> {
             };
             let Ok(sent) = sent else { return self.no_buffer(cx) };
             self.turn += 1;
-            if sent.is_none() || self.turn >= TURN {
+            let more = sent.is_some() && self.may_send_more(index);
+            if !more || self.turn >= TURN {
                 self.turn = 0;
                 self.ready.remove(index);
-                if sent.is_some() {
+                if more {
                     self.ready.push_back(index);
                 }
             }
@@ -242,6 +243,15 @@ impl<B: Buffer> Tcp<B> {
             }
         }
         None
+    }
+
+    /// Whether asking the socket for another segment can be worth the while.
+    fn may_send_more(&self, index: u32) -> bool {
+        match self.sockets.at(index).map(|socket| &socket.kind) {
+            Some(Kind::Connected(c)) => c.may_send_more(),
+            Some(_) => true,
+            None => false,
+        }
     }
 
     fn after_transmit(&mut self, index: u32) {
