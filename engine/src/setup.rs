@@ -489,8 +489,8 @@ fn spinning(settings: &Settings, rx: &RxWatch) -> Spinning {
     let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     match (settings.spin, settings.profile) {
         (Some(spin), _) => Spinning { most: nanos(spin), adaptive: false },
-        // Sleeping by the clock takes longer: it pays to spin longer.
-        (None, Profile::Balanced) if rx.get().is_none() => {
+        // Where waking takes longer it pays to spin longer: by the clock, or by a peer's signal.
+        (None, Profile::Balanced) if rx.needs_arming() => {
             Spinning { most: 200_000, adaptive: true }
         }
         (None, Profile::Balanced) => Spinning { most: 50_000, adaptive: true },
