@@ -7,7 +7,7 @@ use crate::errno::Errno;
 use crate::hook::real;
 use core::ffi::c_int;
 use core::mem::size_of;
-use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use libc::{sa_family_t, sockaddr, sockaddr_in, sockaddr_storage, socklen_t};
 
 /// An address as a program passed it.
@@ -18,12 +18,24 @@ pub enum Address {
     Unspecified(SocketAddrV4),
     /// `AF_INET`.
     Inet(SocketAddrV4),
+    /// `AF_INET6`.
+    Inet6(SocketAddrV6),
     /// Any other family.
     Other(sa_family_t),
 }
 
 const INET_LEN: usize = size_of::<sockaddr_in>();
+/// An IPv6 address without its scope, which Linux takes as well (`SIN6_LEN_RFC2133`).
+pub const INET6_LEAST: socklen_t = 24;
 const FAMILY_LEN: usize = size_of::<sa_family_t>();
+
+/// An address of either family; the port has the same place in both.
+#[repr(C)]
+#[derive(Clone, Copy)]
+union Any {
+    inet: sockaddr_in,
+    inet6: libc::sockaddr_in6,
+}
 
 /// Decodes `len` octets at `addr`.
 ///
@@ -41,24 +53,28 @@ pub unsafe fn decode(addr: *const sockaddr, len: socklen_t) -> Result<Address, E
     if addr.is_null() {
         return Err(Errno::EFAULT);
     }
-    // SAFETY: zero is a valid sockaddr_in.
-    let mut inet: sockaddr_in = unsafe { core::mem::zeroed() };
-    // SAFETY: `addr` has `len` octets by contract, and no more than the struct's are copied.
+    // SAFETY: zero is a valid address of every kind, and the union's members are plain data.
+    let mut any: Any = unsafe { core::mem::zeroed() };
+    // SAFETY: `addr` has `len` octets by contract, and no more than the union's are copied.
     unsafe {
-        core::ptr::copy_nonoverlapping(
-            addr.cast::<u8>(),
-            (&raw mut inet).cast::<u8>(),
-            len.min(INET_LEN),
-        );
+        let room = size_of::<Any>();
+        core::ptr::copy_nonoverlapping(addr.cast::<u8>(), (&raw mut any).cast(), len.min(room));
     }
-    let value = SocketAddrV4::new(
-        Ipv4Addr::from_bits(u32::from_be(inet.sin_addr.s_addr)),
-        u16::from_be(inet.sin_port),
-    );
+    // SAFETY: every member is plain data, and zeroes stand where nothing was copied.
+    let (inet, inet6) = unsafe { (any.inet, any.inet6) };
+    let port = u16::from_be(inet.sin_port);
+    let ip = Ipv4Addr::from_bits(u32::from_be(inet.sin_addr.s_addr));
     match i32::from(inet.sin_family) {
-        libc::AF_UNSPEC => Ok(Address::Unspecified(value)),
+        libc::AF_UNSPEC => Ok(Address::Unspecified(SocketAddrV4::new(ip, port))),
         libc::AF_INET if len < INET_LEN => Err(Errno::EINVAL),
-        libc::AF_INET => Ok(Address::Inet(value)),
+        libc::AF_INET => Ok(Address::Inet(SocketAddrV4::new(ip, port))),
+        libc::AF_INET6 if len < INET6_LEAST as usize => Err(Errno::EINVAL),
+        libc::AF_INET6 => Ok(Address::Inet6(SocketAddrV6::new(
+            Ipv6Addr::from(inet6.sin6_addr.s6_addr),
+            port,
+            inet6.sin6_flowinfo,
+            inet6.sin6_scope_id,
+        ))),
         _ => Ok(Address::Other(inet.sin_family)),
     }
 }

@@ -3,16 +3,17 @@
 //! Called by `transfer.rs`. A socket can live in both worlds: what is sent goes where its
 //! destination is, what is received comes from whichever half has something.
 
-use crate::address::{self, Address};
+use crate::address;
 use crate::descriptors::Open;
 use crate::errno::{self, Errno};
 use crate::hook::real;
+use crate::mapped::Target;
 use crate::messages::{self, ControlWriter};
 use crate::policy::{self, BOUND_STACK, TIMESTAMP_NS};
 use crate::waiting::Waiter;
 use core::ffi::{c_int, c_void};
 use core::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
-use engine::{Path, Wait};
+use engine::{Path, Reason, Wait};
 use libc::{msghdr, sockaddr};
 use stack::options::Options;
 use stack::readiness::Readiness;
@@ -97,7 +98,7 @@ unsafe fn receive_in_stack(
 unsafe fn describe(open: &Open, message: &mut msghdr, received: &Received, asked: &Options) {
     message.msg_flags = if received.datagram_len > received.len { libc::MSG_TRUNC } else { 0 };
     // SAFETY: as the caller says.
-    unsafe { put_name(message, received.source) };
+    unsafe { put_name(message, received.source.map(|source| open.present(source))) };
     // SAFETY: as the caller says.
     let mut control = unsafe { ControlWriter::new(message) };
     if received.source.is_some() && !message.msg_control.is_null() {
@@ -204,7 +205,7 @@ unsafe fn receive_error(open: &Open, message: &mut msghdr, flags: c_int) -> Resu
     }
     // SAFETY: as the caller says, for both.
     let mut control = unsafe {
-        put_name(message, Some(report.report.remote));
+        put_name(message, Some(open.present(report.report.remote)));
         ControlWriter::new(message)
     };
     control.put_value(libc::IPPROTO_IP, libc::IP_RECVERR, extended(&report));
@@ -246,12 +247,18 @@ fn extended(report: &ErrorReport) -> ExtendedError {
 /// The message is the program's.
 pub unsafe fn send(open: &Open, message: &msghdr, flags: c_int) -> Result<usize, Errno> {
     // SAFETY: as the caller says.
-    let to = unsafe { destination(message) }?;
-    let path = to.map_or(Path::Stack, |to| path_to(open, to));
-    if path == Path::Kernel {
-        // SAFETY: as the caller says.
-        return unsafe { send_in_kernel(open, message, flags) };
-    }
+    let to = match unsafe { destination(open, message) }? {
+        Some(SocketAddr::V4(to)) if path_to(open, to) == Path::Kernel => {
+            // SAFETY: as the caller says.
+            return unsafe { send_in_kernel(open, message, flags) };
+        }
+        Some(SocketAddr::V6(_)) => {
+            open.file.set_path(Path::Both, Reason::Family);
+            // SAFETY: as the caller says.
+            return unsafe { send_in_kernel(open, message, flags) };
+        }
+        to => to,
+    };
     // SAFETY: as the caller says.
     let control = unsafe { messages::decode_control(message) }?;
     let how = SendFlags {
@@ -279,33 +286,35 @@ pub unsafe fn send(open: &Open, message: &msghdr, flags: c_int) -> Result<usize,
 ///
 /// # Safety
 /// `msg_name` has `msg_namelen` readable octets, or is null.
-unsafe fn destination(message: &msghdr) -> Result<Option<SocketAddr>, Errno> {
+unsafe fn destination(open: &Open, message: &msghdr) -> Result<Option<SocketAddr>, Errno> {
     if message.msg_name.is_null() || message.msg_namelen == 0 {
         return Ok(None);
     }
-    if (message.msg_namelen as usize) < size_of::<libc::sockaddr_in>() {
+    if !open.is_mapped() && (message.msg_namelen as usize) < size_of::<libc::sockaddr_in>() {
         return Err(Errno::EINVAL);
     }
     let at: *const c_void = message.msg_name;
     // SAFETY: as the caller says.
-    match unsafe { address::decode(at.cast::<sockaddr>(), message.msg_namelen) }? {
-        Address::Inet(to) | Address::Unspecified(to) if to.port() == 0 => Err(Errno::EINVAL),
+    let target = unsafe { open.target(at.cast::<sockaddr>(), message.msg_namelen) }?;
+    match target {
+        Target::V6(to) => Ok(Some(SocketAddr::V6(to))),
+        // With AF_UNSPEC an AF_INET6 socket sends as if there were no address.
+        Target::Unspecified(_) if open.is_mapped() => Ok(None),
+        Target::V4(to) | Target::Unspecified(to) if to.port() == 0 => Err(Errno::EINVAL),
         // Linux takes AF_UNSPEC for AF_INET here, and the wildcard for the loopback address.
-        Address::Inet(to) | Address::Unspecified(to) if to.ip().is_unspecified() => {
+        Target::V4(to) | Target::Unspecified(to) if to.ip().is_unspecified() => {
             Ok(Some(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, to.port()))))
         }
-        Address::Inet(to) | Address::Unspecified(to) => Ok(Some(SocketAddr::V4(to))),
-        Address::Other(_) => Err(Errno::EAFNOSUPPORT),
+        Target::V4(to) | Target::Unspecified(to) => Ok(Some(SocketAddr::V4(to))),
     }
 }
 
 /// Which half sends to `to`; the socket's path follows what it is used for.
-fn path_to(open: &Open, to: SocketAddr) -> Path {
-    let SocketAddr::V4(to) = to else { return Path::Stack };
+fn path_to(open: &Open, to: SocketAddrV4) -> Path {
     if open.has(BOUND_STACK) {
         return Path::Stack;
     }
-    let decision = policy::towards(open.engine, to);
+    let decision = policy::towards(open, to);
     let now = match (open.file.path(), decision.path) {
         (Path::Undecided, Path::Stack) => Some(Path::Stack),
         // The stack's half stays: the next datagram may be for it.

@@ -28,6 +28,7 @@ mod errno;
 mod guard;
 mod hook;
 mod lifecycle;
+mod mapped;
 mod messages;
 mod naming;
 mod option_table;

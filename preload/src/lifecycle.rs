@@ -6,9 +6,10 @@
 use crate::descriptors::{self, Entry, Open};
 use crate::errno::{self, Errno};
 use crate::hook::real;
-use crate::policy::{self, KERNEL_LIVE};
+use crate::policy::{self, KERNEL_LIVE, MAPPED};
 use crate::{guard, startup};
 use core::ffi::{c_int, c_uint, c_ulong};
+use core::sync::atomic::Ordering;
 use engine::{Engine, Kind, Path};
 use stack::error::Error;
 use stack::socket::{Family, Shutdown};
@@ -26,14 +27,21 @@ pub unsafe fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
     forget(fd);
     if let Some(wanted) = policy::candidate(domain, kind, protocol) {
         let nonblocking = kind & libc::SOCK_NONBLOCK != 0;
-        errno::answer(|| Ok(adopt_new(startup::engine(), fd, wanted, nonblocking)))
+        let flags = if domain == libc::AF_INET6 { MAPPED } else { 0 };
+        errno::answer(|| Ok(adopt_new(startup::engine(), fd, wanted, nonblocking, flags)))
     } else {
         fd
     }
 }
 
 /// Puts a socket of the stack beside the kernel's new one.
-fn adopt_new(engine: &'static Engine, fd: c_int, kind: Kind, nonblocking: bool) -> c_int {
+fn adopt_new(
+    engine: &'static Engine,
+    fd: c_int,
+    kind: Kind,
+    nonblocking: bool,
+    flags: u32,
+) -> c_int {
     descriptors::change(|| {
         let made = engine.create(kind, Family::V4);
         let id = match made {
@@ -46,6 +54,7 @@ fn adopt_new(engine: &'static Engine, fd: c_int, kind: Kind, nonblocking: bool) 
         };
         if let Some(file) = engine.file(id) {
             file.set_nonblocking(nonblocking);
+            file.caller_flags.store(flags, Ordering::Release);
         }
         if descriptors::replace(fd, Entry::Socket(id)).is_none() {
             engine.release(id);

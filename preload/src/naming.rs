@@ -2,14 +2,16 @@
 //!
 //! This is where a socket's path is decided (`policy.rs`).
 
-use crate::address::{self, Address, AddressOut};
+use crate::address::{self, AddressOut, INET6_LEAST};
 use crate::descriptors::{self, Entry, Open};
 use crate::errno::{self, Errno};
 use crate::hook::real;
-use crate::policy::{self, BOUND_STACK, CONNECTING};
+use crate::mapped::Target;
+use crate::policy::{self, BOUND_STACK, CONNECTING, MAPPED};
 use crate::{guard, lifecycle, waiting};
 use core::ffi::c_int;
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use core::sync::atomic::Ordering;
 use engine::{Kind, Path, Reason, Wait};
 use libc::{sockaddr, socklen_t};
 use stack::error::Error;
@@ -29,13 +31,25 @@ pub unsafe fn bind(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int
         // SAFETY: passed on.
         return unsafe { real::bind(fd, address, len) };
     };
-    // SAFETY: the program's address.
-    errno::answer(|| match unsafe { address::decode(address, len) }? {
-        _ if (len as usize) < size_of::<libc::sockaddr_in>() => Err(Errno::EINVAL),
-        Address::Inet(local) => bind_to(&open, local),
-        // As Linux does for old programs.
-        Address::Unspecified(local) if local.ip().is_unspecified() => bind_to(&open, local),
-        Address::Unspecified(_) | Address::Other(_) => Err(Errno::EAFNOSUPPORT),
+    errno::answer(|| {
+        let least = if open.is_mapped() {
+            INET6_LEAST
+        } else {
+            size_of::<libc::sockaddr_in>() as socklen_t
+        };
+        if len < least {
+            return Err(Errno::EINVAL);
+        }
+        // SAFETY: the program's address.
+        match unsafe { open.target(address, len) }? {
+            Target::V4(local) => bind_to(&open, local),
+            Target::V6(local) => bind_in_kernel(&open, SocketAddr::V6(local), Reason::Family),
+            // As Linux does for old programs.
+            Target::Unspecified(local) if local.ip().is_unspecified() && !open.is_mapped() => {
+                bind_to(&open, local)
+            }
+            Target::Unspecified(_) => Err(Errno::EAFNOSUPPORT),
+        }
     })
 }
 
@@ -44,15 +58,9 @@ fn bind_to(open: &Open, local: SocketAddrV4) -> Result<c_int, Errno> {
         // Bound already, or connected: the stack says what Linux says.
         return bind_in_stack(open, local);
     }
-    let decision = policy::bound(open.engine, local);
+    let decision = policy::bound(open, local);
     match decision.path {
-        Path::Kernel => {
-            let (storage, len) = address::encode(SocketAddr::V4(local));
-            let at = (&raw const storage).cast();
-            // SAFETY: an address of ours. The kernel judges before the stack gives up its half.
-            errno::check(unsafe { real::bind(open.fd, at, len) })?;
-            return Ok(policy::hand_over(open, decision.reason, || 0));
-        }
+        Path::Kernel => return bind_in_kernel(open, SocketAddr::V4(local), decision.reason),
         Path::Both => policy::bind_both(open, local)?,
         Path::Stack | Path::Undecided => {
             bind_in_stack(open, local)?;
@@ -64,6 +72,17 @@ fn bind_to(open: &Open, local: SocketAddrV4) -> Result<c_int, Errno> {
         policy::bring_to_life(open);
     }
     Ok(0)
+}
+
+/// The kernel judges before the stack gives up its half.
+fn bind_in_kernel(open: &Open, local: SocketAddr, reason: Reason) -> Result<c_int, Errno> {
+    let (storage, len) = address::encode(open.present(local));
+    // SAFETY: an address of ours.
+    errno::check(unsafe { real::bind(open.fd, (&raw const storage).cast(), len) })?;
+    if open.file.path() != Path::Undecided {
+        return Ok(0); // Already bound, and the kernel has taken it twice: unheard of.
+    }
+    Ok(policy::hand_over(open, reason, || 0))
 }
 
 fn bind_in_stack(open: &Open, local: SocketAddrV4) -> Result<c_int, Errno> {
@@ -124,10 +143,10 @@ pub unsafe fn connect(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_
         return unsafe { real::connect(fd, address, len) };
     };
     // SAFETY: the program's address.
-    errno::answer(|| match unsafe { address::decode(address, len) }? {
-        Address::Inet(remote) => connect_to(&open, remote),
-        Address::Unspecified(_) => disconnect(&open),
-        Address::Other(_) => Err(Errno::EAFNOSUPPORT),
+    errno::answer(|| match unsafe { open.target(address, len) }? {
+        Target::V4(remote) => connect_to(&open, remote),
+        Target::V6(remote) => connect_in_kernel(&open, SocketAddr::V6(remote), Reason::Family),
+        Target::Unspecified(_) => disconnect(&open),
     })
 }
 
@@ -136,10 +155,10 @@ fn connect_to(open: &Open, remote: SocketAddrV4) -> Result<c_int, Errno> {
         Path::Stack if open.file.kind() == Kind::Tcp || open.has(BOUND_STACK) => {
             policy::Decision { path: Path::Stack, reason: open.file.reason() }
         }
-        _ => policy::towards(open.engine, remote),
+        _ => policy::towards(open, remote),
     };
     if decision.path == Path::Kernel {
-        return connect_in_kernel(open, remote, decision.reason);
+        return connect_in_kernel(open, SocketAddr::V4(remote), decision.reason);
     }
     let remote = if remote.ip().is_unspecified() {
         SocketAddrV4::new(Ipv4Addr::LOCALHOST, remote.port())
@@ -160,8 +179,8 @@ fn connect_to(open: &Open, remote: SocketAddrV4) -> Result<c_int, Errno> {
     }
 }
 
-fn connect_in_kernel(open: &Open, remote: SocketAddrV4, reason: Reason) -> Result<c_int, Errno> {
-    let (storage, len) = address::encode(SocketAddr::V4(remote));
+fn connect_in_kernel(open: &Open, remote: SocketAddr, reason: Reason) -> Result<c_int, Errno> {
+    let (storage, len) = address::encode(open.present(remote));
     let call = || {
         // SAFETY: an address of ours.
         errno::check(unsafe { real::connect(open.fd, (&raw const storage).cast(), len) })
@@ -238,6 +257,7 @@ fn start_again(open: &Open) -> Result<c_int, Errno> {
     })?;
     if let Some(file) = open.engine.file(fresh) {
         file.set_nonblocking(open.file.nonblocking());
+        file.caller_flags.store(if open.is_mapped() { MAPPED } else { 0 }, Ordering::Release);
     }
     descriptors::replace(open.fd, Entry::Socket(fresh));
     open.engine.with(open.id, |shard, socket, now| {
@@ -325,11 +345,12 @@ fn accept_in_stack(open: &Open, out: AddressOut, flags: c_int) -> Result<Option<
         return Ok(None);
     }
     // SAFETY: socket(2) with flags of socket(2).
-    let fd = errno::check(unsafe { real::socket(libc::AF_INET, libc::SOCK_STREAM | flags, 0) })?;
+    let fd = errno::check(unsafe { real::socket(open.domain(), libc::SOCK_STREAM | flags, 0) })?;
     let accepted = descriptors::change(|| {
         let (id, peer) = open.engine.accept(open.id, Wait::No)?;
         if let Some(file) = open.engine.file(id) {
             file.set_nonblocking(flags & libc::SOCK_NONBLOCK != 0);
+            file.caller_flags.store(if open.is_mapped() { MAPPED } else { 0 }, Ordering::Release);
         }
         if descriptors::replace(fd, Entry::Socket(id)).is_none() {
             open.engine.release(id);
@@ -342,7 +363,7 @@ fn accept_in_stack(open: &Open, out: AddressOut, flags: c_int) -> Result<Option<
         match accepted {
             Ok(peer) => {
                 if out.wanted()
-                    && let Err(errno) = out.write(peer)
+                    && let Err(errno) = out.write(open.present(peer))
                 {
                     lifecycle::close(fd);
                     return Err(errno);
@@ -373,7 +394,7 @@ pub unsafe fn getsockname(fd: c_int, address: *mut sockaddr, len: *mut socklen_t
     errno::answer(|| {
         let local = open.engine.with(open.id, |shard, socket, _| shard.local_address(socket))?;
         // SAFETY: the program's pointers.
-        unsafe { AddressOut::new(address, len).write(local) }?;
+        unsafe { AddressOut::new(address, len).write(open.present(local)) }?;
         Ok(0)
     })
 }
@@ -396,7 +417,7 @@ pub unsafe fn getpeername(fd: c_int, address: *mut sockaddr, len: *mut socklen_t
     errno::answer(|| {
         let peer = open.engine.with(open.id, |shard, socket, _| shard.remote_address(socket))?;
         // SAFETY: the program's pointers.
-        unsafe { AddressOut::new(address, len).write(peer) }?;
+        unsafe { AddressOut::new(address, len).write(open.present(peer)) }?;
         Ok(0)
     })
 }

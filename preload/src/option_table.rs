@@ -192,6 +192,20 @@ table! {
         IP_UNICAST_IF = 50, HandOver;
         IP_LOCAL_PORT_RANGE = 51, HandOver;
     }
+    IPPROTO_IPV6 {
+        IPV6_UNICAST_HOPS = 16, Kernel;
+        IPV6_MULTICAST_IF = 17, Kernel;
+        IPV6_MULTICAST_HOPS = 18, Kernel;
+        IPV6_MULTICAST_LOOP = 19, Kernel;
+        IPV6_ADD_MEMBERSHIP = 20, Multicast;
+        IPV6_DROP_MEMBERSHIP = 21, Multicast;
+        IPV6_MTU_DISCOVER = 23, Kernel;
+        IPV6_RECVERR = 25, Kernel;
+        IPV6_V6ONLY = 26, flag!(v6_only);
+        IPV6_TCLASS = 67, Kernel;
+        IPV6_AUTOFLOWLABEL = 70, Kernel;
+        IPV6_ADDR_PREFERENCES = 72, Kernel;
+    }
     IPPROTO_TCP {
         TCP_NODELAY = 1, flag!(no_delay);
         TCP_MAXSEG = 2, special(Special::MaxSegment);
@@ -322,6 +336,6 @@ mod tests {
     #[test]
     fn an_unknown_option_hands_over() {
         assert!(matches!(treatment(libc::SOL_SOCKET, 9999), Treatment::HandOver));
-        assert!(matches!(treatment(libc::IPPROTO_IPV6, 26), Treatment::HandOver));
+        assert!(matches!(treatment(libc::IPPROTO_IPV6, 49), Treatment::HandOver));
     }
 }

@@ -56,10 +56,11 @@ pub unsafe fn getsockopt(
     }
 }
 
-/// What an option is to this socket: those of the other protocol are the kernel's to refuse.
+/// What an option is to this socket: those of another protocol are the kernel's to refuse.
 fn treatment_for(open: &Open, level: c_int, name: c_int) -> Treatment {
     match (level, open.file.kind()) {
         (libc::IPPROTO_TCP, Kind::Udp) | (libc::IPPROTO_UDP, Kind::Tcp) => Treatment::Kernel,
+        (libc::IPPROTO_IPV6, _) if !open.is_mapped() => Treatment::Kernel,
         _ => treatment(level, name),
     }
 }

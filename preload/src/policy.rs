@@ -4,7 +4,9 @@
 //! socket over, and bringing the kernel's half of a socket to life. Called by the naming hooks,
 //! by UDP's send and by options that only the kernel has. Never looks at data.
 
+use crate::address::{self, Address};
 use crate::descriptors::{self, Entry, Open};
+use crate::errno::{self, Errno};
 use crate::hook::real;
 use crate::startup;
 use control::rules::{Direction, Path as Side};
@@ -12,7 +14,7 @@ use control::settings::Loopback;
 use core::ffi::c_int;
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use core::sync::atomic::Ordering;
-use engine::{Engine, EpollEntry, Kind, Path, Reason};
+use engine::{EpollEntry, Kind, Path, Reason};
 use stack::error::Error;
 
 /// The kernel's half takes part: a listener that listens there, a datagram socket that is bound
@@ -26,6 +28,9 @@ pub const CONNECTING: u32 = 4;
 pub const TIMESTAMP_NS: u32 = 8;
 /// The kernel's half is bound.
 pub const KERNEL_BOUND: u32 = 16;
+
+/// An `AF_INET6` socket, whose IPv4 half the stack may carry.
+pub const MAPPED: u32 = 32;
 
 /// A path and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,9 +49,12 @@ const fn decided(path: Path, reason: Reason) -> Decision {
 #[must_use]
 pub fn candidate(domain: c_int, kind: c_int, protocol: c_int) -> Option<Kind> {
     let kind = kind & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC);
-    match (domain, kind, protocol) {
-        (libc::AF_INET, libc::SOCK_STREAM, 0 | libc::IPPROTO_TCP) => Some(Kind::Tcp),
-        (libc::AF_INET, libc::SOCK_DGRAM, 0 | libc::IPPROTO_UDP) => Some(Kind::Udp),
+    if !matches!(domain, libc::AF_INET | libc::AF_INET6) {
+        return None;
+    }
+    match (kind, protocol) {
+        (libc::SOCK_STREAM, 0 | libc::IPPROTO_TCP) => Some(Kind::Tcp),
+        (libc::SOCK_DGRAM, 0 | libc::IPPROTO_UDP) => Some(Kind::Udp),
         _ => None,
     }
 }
@@ -57,13 +65,16 @@ struct Facts {
     rule: Option<Side>,
     /// 127.0.0.0/8 is the stack's.
     loopback_is_ours: bool,
+    /// The socket has an IPv6 half, which only the kernel carries.
+    dual_stack: bool,
     /// It is one of the stack's own.
     is_ours: bool,
     /// The stack has a route to it.
     is_routed: bool,
 }
 
-fn facts(engine: &Engine, direction: Direction, at: SocketAddrV4) -> Facts {
+fn facts(open: &Open, direction: Direction, at: SocketAddrV4) -> Facts {
+    let engine = open.engine;
     let settings = engine.settings();
     let ip = (*at.ip()).into();
     let known =
@@ -72,6 +83,7 @@ fn facts(engine: &Engine, direction: Direction, at: SocketAddrV4) -> Facts {
     Facts {
         rule: settings.rules.decide(startup::program(), direction, ip, at.port()),
         loopback_is_ours: settings.loopback == Loopback::Stack,
+        dual_stack: open.is_mapped(),
         is_ours,
         is_routed,
     }
@@ -79,8 +91,8 @@ fn facts(engine: &Engine, direction: Direction, at: SocketAddrV4) -> Facts {
 
 /// Where a socket bound to `local` belongs.
 #[must_use]
-pub fn bound(engine: &Engine, local: SocketAddrV4) -> Decision {
-    decide_bound(facts(engine, Direction::Listen, local), *local.ip())
+pub fn bound(open: &Open, local: SocketAddrV4) -> Decision {
+    decide_bound(facts(open, Direction::Listen, local), *local.ip())
 }
 
 fn decide_bound(facts: Facts, ip: Ipv4Addr) -> Decision {
@@ -90,7 +102,7 @@ fn decide_bound(facts: Facts, ip: Ipv4Addr) -> Decision {
         None => {}
     }
     match facts {
-        Facts { loopback_is_ours: true, .. } if ip.is_unspecified() => {
+        Facts { loopback_is_ours: true, dual_stack: false, .. } if ip.is_unspecified() => {
             decided(Path::Stack, Reason::Wildcard)
         }
         _ if ip.is_unspecified() => decided(Path::Both, Reason::Wildcard),
@@ -105,8 +117,8 @@ fn decide_bound(facts: Facts, ip: Ipv4Addr) -> Decision {
 
 /// Where what is sent to `remote` belongs.
 #[must_use]
-pub fn towards(engine: &Engine, remote: SocketAddrV4) -> Decision {
-    decide_towards(facts(engine, Direction::Connect, remote), *remote.ip())
+pub fn towards(open: &Open, remote: SocketAddrV4) -> Decision {
+    decide_towards(facts(open, Direction::Connect, remote), *remote.ip())
 }
 
 fn decide_towards(facts: Facts, ip: Ipv4Addr) -> Decision {
@@ -162,9 +174,9 @@ pub fn hand_over<R>(open: &Open, reason: Reason, act: impl FnOnce() -> R) -> R {
     // A call that would block is not waited for here: its epoll entries must be in place before.
     if open.file.nonblocking() {
         let answer = act();
-        let errno = crate::errno::get();
+        let errno = errno::get();
         watch_in_kernel(open.fd, &entries);
-        crate::errno::set(errno);
+        errno::set(errno);
         return answer;
     }
     watch_in_kernel(open.fd, &entries);
@@ -207,10 +219,10 @@ fn watch_in_kernel(fd: c_int, entries: &[EpollEntry]) {
 ///
 /// # Errors
 /// As bind(2).
-pub fn bind_both(open: &Open, local: SocketAddrV4) -> Result<(), crate::errno::Errno> {
+pub fn bind_both(open: &Open, local: SocketAddrV4) -> Result<(), Errno> {
     const ATTEMPTS: u32 = 16;
     for _ in 0..ATTEMPTS {
-        let port = bind_kernel(open.fd, local)?;
+        let port = bind_kernel(open, local)?;
         let at = SocketAddr::V4(SocketAddrV4::new(*local.ip(), port));
         match open.engine.with(open.id, |shard, socket, now| shard.bind(now, socket, at)) {
             Ok(()) => {
@@ -229,16 +241,17 @@ pub fn bind_both(open: &Open, local: SocketAddrV4) -> Result<(), crate::errno::E
 }
 
 /// Binds the kernel's half; its port.
-fn bind_kernel(fd: c_int, local: SocketAddrV4) -> Result<u16, crate::errno::Errno> {
-    let (mut storage, mut len) = crate::address::encode(SocketAddr::V4(local));
+fn bind_kernel(open: &Open, local: SocketAddrV4) -> Result<u16, Errno> {
+    let (mut storage, mut len) = address::encode(open.present(SocketAddr::V4(local)));
     let at = (&raw mut storage).cast::<libc::sockaddr>();
     // SAFETY: a valid address, which getsockname overwrites with one of the same length.
     unsafe {
-        crate::errno::check(real::bind(fd, at, len))?;
-        crate::errno::check(real::getsockname(fd, at, &raw mut len))?;
-        match crate::address::decode(at, len)? {
-            crate::address::Address::Inet(bound) => Ok(bound.port()),
-            _ => Err(crate::errno::Errno::EINVAL),
+        errno::check(real::bind(open.fd, at, len))?;
+        errno::check(real::getsockname(open.fd, at, &raw mut len))?;
+        match address::decode(at, len)? {
+            Address::Inet(bound) => Ok(bound.port()),
+            Address::Inet6(bound) => Ok(bound.port()),
+            _ => Err(Errno::EINVAL),
         }
     }
 }
@@ -246,7 +259,7 @@ fn bind_kernel(fd: c_int, local: SocketAddrV4) -> Result<u16, crate::errno::Errn
 /// Puts a fresh kernel socket under the descriptor, because the one there is bound to a port that
 /// the stack's half cannot have, and there is no unbinding. Options that only the kernel's half
 /// had are lost with it; those of the table in `option_table.rs` are kept by the stack.
-fn replace_kernel_half(open: &Open) -> Result<(), crate::errno::Errno> {
+fn replace_kernel_half(open: &Open) -> Result<(), Errno> {
     let kind = match open.file.kind() {
         Kind::Tcp => libc::SOCK_STREAM,
         Kind::Udp => libc::SOCK_DGRAM,
@@ -255,7 +268,7 @@ fn replace_kernel_half(open: &Open) -> Result<(), crate::errno::Errno> {
     unsafe {
         let status = real::fcntl(open.fd, libc::F_GETFL, 0);
         let closes = real::fcntl(open.fd, libc::F_GETFD, 0) & libc::FD_CLOEXEC != 0;
-        let fresh = crate::errno::check(real::socket(libc::AF_INET, kind, 0))?;
+        let fresh = errno::check(real::socket(open.domain(), kind, 0))?;
         real::fcntl(fresh, libc::F_SETFL, status as usize);
         real::dup3(fresh, open.fd, if closes { libc::O_CLOEXEC } else { 0 });
         real::close(fresh);
@@ -267,14 +280,19 @@ fn replace_kernel_half(open: &Open) -> Result<(), crate::errno::Errno> {
 mod tests {
     use super::*;
 
-    const NOTHING: Facts =
-        Facts { rule: None, loopback_is_ours: false, is_ours: false, is_routed: false };
+    const NOTHING: Facts = Facts {
+        rule: None,
+        loopback_is_ours: false,
+        dual_stack: false,
+        is_ours: false,
+        is_routed: false,
+    };
     const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
     const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
     const OTHER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
     #[test]
-    fn only_tcp_and_udp_over_ipv4_are_candidates() {
+    fn only_tcp_and_udp_are_candidates() {
         assert_eq!(
             candidate(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0),
             Some(Kind::Tcp)
@@ -284,7 +302,8 @@ mod tests {
             Some(Kind::Udp)
         );
         assert_eq!(candidate(libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_ICMP), None);
-        assert_eq!(candidate(libc::AF_INET6, libc::SOCK_STREAM, 0), None);
+        assert_eq!(candidate(libc::AF_INET6, libc::SOCK_STREAM, 0), Some(Kind::Tcp));
+        assert_eq!(candidate(libc::AF_UNIX, libc::SOCK_STREAM, 0), None);
         assert_eq!(candidate(libc::AF_INET, libc::SOCK_RAW, 6), None);
     }
 
@@ -293,6 +312,7 @@ mod tests {
         assert_eq!(decide_bound(NOTHING, ANY), decided(Path::Both, Reason::Wildcard));
         let ours = Facts { loopback_is_ours: true, ..NOTHING };
         assert_eq!(decide_bound(ours, ANY), decided(Path::Stack, Reason::Wildcard));
+        assert_eq!(decide_bound(Facts { dual_stack: true, ..ours }, ANY).path, Path::Both);
         assert_eq!(decide_bound(ours, LOOPBACK).path, Path::Stack);
         assert_eq!(decide_towards(ours, ANY).path, Path::Stack);
     }
