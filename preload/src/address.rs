@@ -20,7 +20,7 @@ pub enum Address {
     Inet(SocketAddrV4),
     /// `AF_INET6`.
     Inet6(SocketAddrV6),
-    /// Any other family.
+    /// Any other family, or less than an IPv6 address.
     Other(sa_family_t),
 }
 
@@ -68,8 +68,7 @@ pub unsafe fn decode(addr: *const sockaddr, len: socklen_t) -> Result<Address, E
         libc::AF_UNSPEC => Ok(Address::Unspecified(SocketAddrV4::new(ip, port))),
         libc::AF_INET if len < INET_LEN => Err(Errno::EINVAL),
         libc::AF_INET => Ok(Address::Inet(SocketAddrV4::new(ip, port))),
-        libc::AF_INET6 if len < INET6_LEAST as usize => Err(Errno::EINVAL),
-        libc::AF_INET6 => Ok(Address::Inet6(SocketAddrV6::new(
+        libc::AF_INET6 if len >= INET6_LEAST as usize => Ok(Address::Inet6(SocketAddrV6::new(
             Ipv6Addr::from(inet6.sin6_addr.s6_addr),
             port,
             inet6.sin6_flowinfo,

@@ -15,6 +15,7 @@ use core::ffi::{c_int, c_void};
 use core::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use engine::{Path, Reason, Wait};
 use libc::{msghdr, sockaddr};
+use stack::error::Error;
 use stack::options::Options;
 use stack::readiness::Readiness;
 use stack::shard::Received;
@@ -270,11 +271,15 @@ pub unsafe fn send(open: &Open, message: &msghdr, flags: c_int) -> Result<usize,
     };
     let nonblocking = flags & libc::MSG_DONTWAIT != 0 || open.file.nonblocking();
     let wait = if nonblocking { Wait::No } else { Wait::SendTimeout };
+    let to_everybody = to.is_some_and(|to| to.ip() == IpAddr::V4(Ipv4Addr::BROADCAST));
     // SAFETY: as the caller says.
     unsafe {
         messages::with_data(message, |data| {
             let sent =
                 open.engine.blocking(open.id, Readiness::WRITABLE, wait, |shard, socket, now| {
+                    if to_everybody && !shard.options(socket)?.broadcast {
+                        return Err(Error::PermissionDenied);
+                    }
                     shard.send_to(now, socket, data, to, &control, how)
                 });
             Ok(sent?)

@@ -80,6 +80,7 @@ fn target_of_v6(address: Address, v6_only: bool) -> Result<Target, Errno> {
             None => Target::V6(to),
         }),
         Address::Unspecified(to) => Ok(Target::Unspecified(to)),
+        Address::Other(family) if c_int::from(family) == libc::AF_INET6 => Err(Errno::EINVAL),
         Address::Inet(_) | Address::Other(_) => Err(Errno::EAFNOSUPPORT),
     }
 }
