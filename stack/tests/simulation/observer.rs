@@ -137,6 +137,11 @@ impl Observer {
         Observer { trace, ..Observer::default() }
     }
 
+    /// Whether segments are printed.
+    pub fn is_tracing(&self) -> bool {
+        self.trace
+    }
+
     /// `host` puts `frame` on the wire.
     pub fn on_sent(&mut self, now: Instant, frame: &[u8]) {
         let stir =

@@ -81,7 +81,7 @@ pub fn scenario(seed: u64) -> Scenario {
     let outages = if c.one_in(4) { outages(c) } else { Vec::new() };
     let mut budget = c.pick(&[100_000u64, 400_000, 800_000]);
     let mut flows = Vec::new();
-    let most = if c.one_in(4) { 40 } else { 8 };
+    let most = if scarce || c.one_in(4) { 40 } else { 8 };
     for n in 0..c.between(1, most) {
         let flow = flow(c, n, &mut budget);
         flows.push(flow);
@@ -132,7 +132,7 @@ fn config(c: &mut Chance, host: usize, congestion: CongestionAlgorithm, scarce: 
             tcp_sockets: 256,
             time_wait: if c.one_in(8) { 4 } else { 256 },
             udp_sockets: 8,
-            segments: if scarce { 512 } else { 4_096 },
+            segments: if scarce { c.pick(&[64, 200, 512]) } else { 4_096 },
             neighbors: 8,
             unresolved_packets: c.pick(&[4, 64]),
             loopback_frames: 16,
@@ -157,9 +157,9 @@ fn card(c: &mut Chance, host: usize, scarce: bool) -> Card {
     Card {
         mac: MacAddr([2, 0, 0, 0, 0, host as u8 + 1]),
         mtu: c.pick(&[1_500, 1_500, 1_500, 576, 1_280]),
-        blocks: if scarce { c.pick(&[512, 768]) } else { 8_192 },
+        blocks: if scarce { c.pick(&[448, 512, 600]) } else { 8_192 },
         ring: c.pick(&[16, 64, 512]),
-        lazy: c.pick(&[0, 8, 64]),
+        lazy: c.pick(&[0, 8, 32]),
         offloads: Offloads {
             tx_ipv4_checksum: all,
             tx_tcp_checksum: all,
@@ -258,6 +258,7 @@ fn plan(c: &mut Chance) -> Plan {
         write_pause,
         read_pause,
         tolerant: false,
+        forgettable: false,
         no_delay: c.one_in(2),
         more: c.one_in(6),
         receive_buffer: if c.one_in(5) { 4_608 + c.size(16) as u32 } else { 0 },
