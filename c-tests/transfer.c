@@ -181,6 +181,7 @@ static void flags(void)
 	CALL(recv(b, text, 16, MSG_WAITALL | MSG_DONTWAIT));
 
 	section("MSG_MORE and TCP_CORK hold a partial segment back");
+	pause_ms(80); /* an acknowledgment that is still under way would send what is held */
 	CALL(send(a, "held", 4, MSG_MORE));
 	pause_ms(50);
 	CALL(recv(b, text, 16, MSG_DONTWAIT));
@@ -188,6 +189,7 @@ static void flags(void)
 	reset_text();
 	CALL(recv(b, text, 9, MSG_WAITALL));
 	say("%s", text);
+	pause_ms(80);
 	set_option(a, IPPROTO_TCP, TCP_CORK, 1);
 	CALL(write(a, "corked", 6));
 	pause_ms(50);
@@ -196,6 +198,7 @@ static void flags(void)
 	reset_text();
 	CALL(recv(b, text, 6, MSG_WAITALL));
 	say("%s", text);
+	pause_ms(80);
 	CALL(send(a, "late", 4, MSG_MORE));
 	long long start = now_ms();
 	CALL(recv(b, text, 4, MSG_WAITALL));

@@ -155,15 +155,31 @@ def compare_c(name, kernel, stack, on_kernel, on_stack, took):
         problems.append(f"on the kernel {name} ended with {on_kernel}: the test itself is broken")
     if on_stack != on_kernel:
         problems.append(f"under onwire {name} ended with {on_stack}")
-    if kernel.read_bytes() != stack.read_bytes():
-        done = subprocess.run(["diff", "-U2", kernel, stack], capture_output=True, text=True,
-                              errors="replace")
-        problems += ["the outputs differ (- kernel, + onwire):"] + done.stdout.splitlines()[2:60]
+    listed = expected_difference(name)
+    found = difference([], kernel, stack)
+    if [line for line in found if line[:1] in "<>"] != listed:
+        problems += ["the outputs differ (- kernel, + onwire):"]
+        problems += difference(["-U2"], kernel, stack)[2:60]
+        if listed:
+            problems += [f"which is not what c-tests/expected/{name}.diff says (< kernel, > onwire)"]
     if "stack" not in took:
         problems.append("no socket was seen on the stack: the run proves nothing")
     if "kernel" in took:
         problems.append(f"{took.count('kernel')} sockets fell to the kernel")
     return problems
+
+
+def difference(flags, kernel, stack):
+    done = subprocess.run(["diff", *flags, kernel, stack], capture_output=True, text=True,
+                          errors="replace")
+    return done.stdout.splitlines()
+
+
+def expected_difference(name):
+    """The lines of diff(1) that DEVIATIONS.md explains; # begins the reason."""
+    path = ROOT / "c-tests" / "expected" / f"{name}.diff"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [line for line in lines if line[:1] in ("<", ">")]
 
 
 # -- published suites -------------------------------------------------------------------------------
