@@ -39,6 +39,7 @@ mod keeper;
 mod list;
 mod lock;
 mod process;
+mod quests;
 mod region;
 mod report;
 mod rx_watch;

@@ -173,13 +173,15 @@ impl Held<'_> {
         frames
     }
 
-    /// Drives if nobody has for a while.
+    /// Drives if nobody has for a while; whether it did.
     #[inline]
-    pub(crate) fn drive_if_stale(&mut self) {
+    pub(crate) fn drive_if_stale(&mut self) -> bool {
         let last = Instant::from_nanos(self.shared.last_poll.load(Ordering::Relaxed));
-        if self.now.saturating_since(last) >= STALE {
+        let stale = self.now.saturating_since(last) >= STALE;
+        if stale {
             self.drive();
         }
+        stale
     }
 
     /// Passes events on.

@@ -228,13 +228,15 @@ impl Engine {
     ) -> Result<Option<Q::Answer>, Error> {
         let since = Handlers::until_now();
         let mut held = self.shared.enter()?;
-        held.drive_if_stale();
+        let driven = held.drive_if_stale();
         if let Some(answer) = quest.attempt(&mut held)? {
             return Ok(Some(answer));
         }
-        held.drive();
-        if let Some(answer) = quest.attempt(&mut held)? {
-            return Ok(Some(answer));
+        if !driven {
+            held.drive();
+            if let Some(answer) = quest.attempt(&mut held)? {
+                return Ok(Some(answer));
+            }
         }
         let begun = held.now;
         let deadline = match wait {
