@@ -5,12 +5,13 @@
 //! `SIM_FIRST=n` starts elsewhere than at 1.
 //!
 //! `chance` is the dice, `workload` what a seed stands for, `device` the cards, `link` the wire,
-//! `endpoint` and `udp` the programs, `host` and `observer` what must always be true, `world` what
+//! `endpoint` and `udp` the programs, `golden` the table of throughput, `host` and `observer` what must always be true, `world` what
 //! brings them together in virtual time.
 
 mod chance;
 mod device;
 mod endpoint;
+mod golden;
 mod host;
 mod link;
 mod observer;

@@ -223,6 +223,10 @@ fn flow(c: &mut Chance, n: u32, budget: &mut u64) -> Flow {
             (plans[0].total, plans[1].total) = (take(c, 18), take(c, 18));
         }
         3 => plans[c.below(2) as usize].total = take(c, 20),
+        4 if c.one_in(2) => {
+            let total = take(c, 18);
+            slow_reader(c, &mut plans, total);
+        }
         4 => (plans[0].total, plans[1].total) = (take(c, 12), take(c, 12)),
         _ => (plans[0].total, plans[1].total) = (take(c, 18), take(c, 18)),
     }
@@ -234,6 +238,16 @@ fn flow(c: &mut Chance, n: u32, budget: &mut u64) -> Flow {
         abrupt(c, &mut plans);
     }
     Flow { client, opening, at, plans }
+}
+
+/// The reader lets the window close, and opens it after seconds.
+fn slow_reader(c: &mut Chance, plans: &mut [Plan; 2], total: u64) {
+    let writer = c.below(2) as usize;
+    plans[writer].total = total;
+    let reader = &mut plans[1 - writer];
+    reader.read = 10_000 + c.size(16);
+    reader.read_pause = c.duration(SECOND * 5);
+    reader.receive_buffer = c.pick(&[0, 4_608, 20_000]);
 }
 
 fn plan(c: &mut Chance) -> Plan {

@@ -1,0 +1,135 @@
+//! The golden table: how fast one transfer is, by controller, round trip, loss and queue. It is
+//! compared with `tests/golden/throughput.txt`; `UPDATE_GOLDEN=1` rewrites that. A change of the
+//! stack that changes it must explain the difference.
+
+use crate::chance::Chance;
+use crate::endpoint::{Leave, Order, Plan};
+use crate::link::Quality;
+use crate::workload::{Flow, Opening, Scenario, scenario};
+use crate::world::World;
+use stack::config::TcpConfig;
+use stack::options::CongestionAlgorithm;
+use stack::time::{Duration, Instant};
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// What the link carries, in bits per second.
+const RATE: u64 = 20_000_000;
+/// Octets of one transfer.
+const OCTETS: u64 = 2_000_000;
+/// Transfers of which the median counts.
+const RUNS: u64 = 3;
+
+const HEADER: &str = "\
+# Goodput in Mbit/s of one transfer of 2 MB over 20 Mbit/s, the median of three seeds.
+# queue: in bandwidth-delay products (at least 15 kB).
+# Rewritten by UPDATE_GOLDEN=1 cargo test -p onwire-stack --test simulation golden
+controller rtt_ms  loss_%  queue  goodput
+";
+
+fn plan(total: u64, expected: u64) -> Plan {
+    Plan {
+        total,
+        expected,
+        order: Order::Freely,
+        leave: Leave::Orderly,
+        write: 64_000,
+        read: 64_000,
+        write_pause: Duration::ZERO,
+        read_pause: Duration::ZERO,
+        tolerant: false,
+        forgettable: false,
+        no_delay: false,
+        more: false,
+        receive_buffer: 0,
+        send_buffer: 0,
+    }
+}
+
+/// A bulk transfer and nothing else, on ordinary hosts.
+fn transfer(algorithm: CongestionAlgorithm, rtt_ms: u64, loss: u32, queue: f64) -> Scenario {
+    let mut scenario = scenario(1);
+    let product = RATE as f64 / 8.0 * rtt_ms as f64 / 1_000.0;
+    let quality = Quality {
+        rate: RATE,
+        delay: Duration::from_micros(rtt_ms * 500),
+        queue: ((product * queue) as u64).max(15_000),
+        loss: 0,
+        duplication: 0,
+        reordering: 0,
+        corruption: 0,
+        shuffle: Duration::ZERO,
+    };
+    scenario.links = [Quality { loss, ..quality }, quality];
+    for (config, card) in scenario.configs.iter_mut().zip(&mut scenario.cards) {
+        config.tcp = TcpConfig { congestion: algorithm, ..TcpConfig::default() };
+        config.capacity.segments = 16_384;
+        (card.mtu, card.blocks, card.ring) = (1_500, 16_384, 512);
+    }
+    (scenario.card_rate, scenario.lag) = (0, Duration::ZERO);
+    (scenario.outages, scenario.datagrams) = (Vec::new(), [None; 2]);
+    scenario.flows = vec![Flow {
+        client: 0,
+        opening: Opening::To(1),
+        at: Instant::from_millis(1_000),
+        plans: [plan(OCTETS, 0), plan(0, OCTETS)],
+    }];
+    scenario
+}
+
+fn goodput(algorithm: CongestionAlgorithm, rtt_ms: u64, loss: u32, queue: f64) -> f64 {
+    let mut chance = Chance::new(1, 99);
+    let mut runs: Vec<f64> = (0..RUNS)
+        .map(|_| {
+            let seed = u64::from(chance.below(u32::MAX));
+            let run = World::new(seed, transfer(algorithm, rtt_ms, loss, queue), false).run();
+            OCTETS as f64 * 8.0 / run.virtual_time.as_secs_f64() / 1e6
+        })
+        .collect();
+    runs.sort_by(f64::total_cmp);
+    runs[runs.len() / 2]
+}
+
+fn table() -> String {
+    let mut table = String::from(HEADER);
+    for algorithm in CongestionAlgorithm::ALL {
+        for rtt_ms in [1, 20, 100] {
+            for loss in [0, 10, 100, 300] {
+                for queue in [0.5, 2.0] {
+                    let goodput = goodput(*algorithm, rtt_ms, loss, queue);
+                    let (name, percent) = (algorithm.name(), f64::from(loss) / 100.0);
+                    let line = format_args!(
+                        "{name:<10} {rtt_ms:>6} {percent:>7.1} {queue:>6.1} {goodput:>8.2}"
+                    );
+                    writeln!(table, "{line}").expect("a string takes all");
+                }
+            }
+        }
+    }
+    table
+}
+
+#[test]
+fn golden_throughput() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/throughput.txt");
+    let now = table();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(path.parent().expect("it is in a folder")).expect("a folder");
+        std::fs::write(&path, now).expect("the table is written");
+        return;
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    let mut differences = String::new();
+    let (old, new): (Vec<&str>, Vec<&str>) = (golden.lines().collect(), now.lines().collect());
+    for n in 0..old.len().max(new.len()) {
+        let (old, new) = (old.get(n).unwrap_or(&""), new.get(n).unwrap_or(&""));
+        if old != new {
+            differences += &format!("- {old}\n+ {new}\n");
+        }
+    }
+    assert!(
+        differences.is_empty(),
+        "the table of throughput has changed; explain why, and rewrite it with \
+         UPDATE_GOLDEN=1:\n{differences}"
+    );
+}
