@@ -20,7 +20,7 @@ const PER_MBUF: usize = 64 + 128;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pool(NonNull<sys::rte_mempool>);
 
-// SAFETY: the handle is an address in memory that all threads share; DPDK's ring of free buffers
+// SAFETY: the handle is an address in memory that all threads share; DPDK's list of free buffers
 // is safe for several producers and consumers.
 unsafe impl Send for Pool {}
 // SAFETY: as above.
@@ -31,7 +31,28 @@ pub(crate) fn memory_bytes(mbufs: u32, data_room: u16) -> usize {
     let mbufs = mbufs as usize;
     let object = (PER_MBUF + HEADROOM + usize::from(data_room)).next_multiple_of(64);
     // Spread over memory channels, and in hugepages not straddling two: a tenth more.
-    mbufs * object * 11 / 10 + mbufs.next_power_of_two() * 8 + 4096
+    mbufs * object * 11 / 10 + mbufs * 16 + 4096
+}
+
+/// The order in which free buffers are handed out again: the last that came back first, because
+/// its memory is still in the cache (a ring visits all others before). Without locks, so that a
+/// process that dies in the middle holds up nobody.
+///
+/// # Safety
+/// The pool is empty and nobody else knows it.
+unsafe fn set_order(pool: NonNull<sys::rte_mempool>) -> core::ffi::c_int {
+    // The last resort is for a DPDK built without stacks.
+    let mut result = 0;
+    for ops in [c"lf_stack", c"ring_mp_mc"] {
+        // SAFETY: the caller's promise; the name is terminated.
+        result = unsafe {
+            sys::rte_mempool_set_ops_byname(pool.as_ptr(), ops.as_ptr(), core::ptr::null_mut())
+        };
+        if result == 0 {
+            break;
+        }
+    }
+    result
 }
 
 impl Pool {
@@ -64,9 +85,7 @@ impl Pool {
         unsafe {
             let mut private: sys::rte_pktmbuf_pool_private = core::mem::zeroed();
             private.mbuf_data_room_size = room;
-            let ops = c"ring_mp_mc".as_ptr();
-            let mut result =
-                sys::rte_mempool_set_ops_byname(pool.as_ptr(), ops, core::ptr::null_mut());
+            let mut result = set_order(pool);
             if result == 0 {
                 sys::rte_pktmbuf_pool_init(pool.as_ptr(), (&raw mut private).cast());
                 result = sys::rte_mempool_populate_default(pool.as_ptr());

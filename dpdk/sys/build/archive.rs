@@ -20,6 +20,7 @@ const DRIVERS: &[&str] = &[
     "bus_vmbus",
     "bus_auxiliary",
     "mempool_ring",
+    "mempool_stack",
     "common_iavf",
     "common_mlx5",
     "net_af_packet",
