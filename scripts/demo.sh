@@ -7,4 +7,5 @@ if [ "$(id -u)" != 0 ]; then
     echo "onwire: the demo makes a network namespace and a TAP: run it as root" >&2
     exit 2
 fi
-exec unshare --net --mount --pid --fork --mount-proc --kill-child /usr/bin/python3 scripts/demo.py
+exec unshare --net --mount --propagation unchanged --pid --fork --mount-proc --kill-child \
+    /usr/bin/python3 scripts/demo.py

@@ -1,7 +1,7 @@
 """What the end-to-end scenarios share.
 
 A scenario is a function `test_*(t)` in a file of `tests/e2e/`. `tests/run.py` gives each one a
-world of its own (network, process and mount namespaces, an empty `/run`), so that scenarios cannot
+world of its own (network and process namespaces, an own run directory), so that scenarios cannot
 disturb the machine or each other, and so that "nothing is left behind" can be looked up: whatever
 process, interface or socket file exists at the end was made by the scenario.
 
@@ -94,7 +94,8 @@ class Test:
         self.processes = []
         self.begun = time.monotonic()
         # TIME-WAIT is shortened so that keepers leave soon; one scenario tests Linux's length.
-        self.env = {"ONWIRE_TCP_TIME_WAIT_MS": "100"}
+        self.run_dir = self.tmp / "run"
+        self.env = {"ONWIRE_TCP_TIME_WAIT_MS": "100", "ONWIRE_RUN_DIR": str(self.run_dir)}
 
     # -- progress -----------------------------------------------------------------------------
 
@@ -307,8 +308,7 @@ class Test:
         # Not /sys/class/net: sysfs may be that of another network namespace.
         found += [f"interface {name}" for _, name in socket.if_nameindex()
                   if name.startswith("onwire")]
-        run = pathlib.Path("/run/onwire")
-        found += [f"file {path}" for path in run.glob("*.sock")] if run.is_dir() else []
+        found += [f"file {path}" for path in self.run_dir.glob("*.sock")]
         return found
 
     def nothing_left(self, timeout=15):

@@ -19,7 +19,9 @@ import time
 TESTS = pathlib.Path(__file__).resolve().parent
 ROOT = TESTS.parent
 LOGS = ROOT / "target" / "test-logs"
-UNSHARE = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
+# "unchanged": in a chroot the root is no mount point whose propagation could be changed.
+UNSHARE = ["unshare", "--net", "--mount", "--propagation", "unchanged", "--pid", "--fork",
+           "--mount-proc", "--kill-child"]
 PYTHON = "/usr/bin/python3"
 sys.path.insert(0, str(TESTS))
 sys.dont_write_bytecode = True

@@ -1,9 +1,7 @@
 #!/bin/sh
-# Runs a program in the namespaces that unshare just made: loopback up, an empty /run.
-set -e
-mount --make-rprivate /
-mount -t tmpfs tmpfs /run
+# Runs a program in the namespaces that unshare just made: loopback up, a run directory of its own.
 ip link set lo up
-status=0
-"$@" || status=$?
-exit $status
+ONWIRE_RUN_DIR=$(mktemp -d /tmp/onwire-run-XXXXXX)
+export ONWIRE_RUN_DIR
+trap 'rm -rf "$ONWIRE_RUN_DIR"' EXIT
+"$@"

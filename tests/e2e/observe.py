@@ -1,7 +1,6 @@
 """Seeing what happens: ss, tcpdump, stats, list, route, neigh, doctor, symbols, the bench."""
 
 import json
-import os
 import socket
 import subprocess
 import time
@@ -28,12 +27,31 @@ def test_ss_shows_states_queues_paths_and_inner_values(t):
     text = t.run([ONWIRE, "ss", "-ati"])
     for word in ("LISTEN", "ESTAB", "cwnd", "rtt", "rto", "mss"):
         check(word in text, f"ss -ati does not show {word}: {text}")
-    # What the program does not read is its receive queue.
-    os.kill(server.pid, 19)
-    client.sendall(b"x" * 5000)
-    t.until(lambda: any(one["receive_queue"] == 5000 for one in t.sockets(server)), 5,
-            "5,000 bytes in the receive queue of a stopped program")
-    os.kill(server.pid, 18)
+
+
+@scenario(timeout=60)
+def test_a_program_that_does_not_call_still_receives(t):
+    """The keeper acknowledges for a program that computes; what it does not read is its queue."""
+    server = t.serve(PYTHON, "-c", """
+import socket, time
+listener = socket.create_server(("", 7000))
+client, _ = listener.accept()
+end = time.monotonic() + 3
+while time.monotonic() < end:
+    pass
+total = 0
+while data := client.recv(65536):
+    total += len(data)
+print(total, flush=True)
+""", port=7000)
+    client = socket.create_connection((STACK, 7000), 5)
+    begun = time.monotonic()
+    client.sendall(b"x" * 30000)
+    t.until(lambda: any(one["receive_queue"] == 30000 for one in t.sockets(server)), 2.5,
+            "30,000 bytes in the receive queue of a busy program")
+    t.note(f"received {(time.monotonic() - begun) * 1000:.0f} ms after they were sent")
+    client.close()
+    check(server.finish(10).split()[-1] == "30000", server.output())
 
 
 @scenario(timeout=60)
