@@ -344,6 +344,7 @@ impl Held<'_> {
             }
         }
         self.after_collecting(set);
+        self.settle();
         Ok(found)
     }
 

@@ -37,6 +37,7 @@ where
         held.change();
         let answer = (self.op)(held, socket);
         held.dispatch();
+        held.settle();
         match answer {
             Err(Error::WouldBlock) => Ok(None),
             Err(error) => Err(error),

@@ -118,8 +118,14 @@ impl Shared {
         // SAFETY: the lock is held until the `Held` is dropped.
         let world = unsafe { &mut *self.world.get() };
         let now = clock::now();
-        let mut held =
-            Held { shared: self, world, now, just_entered: true, wakes: Wakes::default() };
+        let mut held = Held {
+            shared: self,
+            world,
+            now,
+            just_entered: true,
+            changed: false,
+            wakes: Wakes::default(),
+        };
         if taken == Taken::Dirty {
             held.recover();
         }
@@ -146,6 +152,8 @@ pub(crate) struct Held<'a> {
     pub(crate) now: Instant,
     /// `now` was read when the lock was taken, and nothing was driven since.
     just_entered: bool,
+    /// Something was changed: the leader may have to wake earlier.
+    changed: bool,
     pub(crate) wakes: Wakes,
 }
 
@@ -154,6 +162,15 @@ impl Held<'_> {
     #[inline]
     pub(crate) fn change(&mut self) {
         self.shared.lock.mark_dirty();
+    }
+
+    /// The world is whole again. Whoever dies from here on, holding the lock, does no harm.
+    #[inline]
+    pub(crate) fn settle(&mut self) {
+        if self.shared.lock.is_dirty() {
+            self.changed = true;
+            self.shared.lock.mark_clean();
+        }
     }
 
     /// Polls the port and passes events on; how many frames were handled.
@@ -170,6 +187,7 @@ impl Held<'_> {
         let frames = self.world.shard.poll_timers_known(self.now, timers);
         self.shared.last_poll.store(self.now.as_nanos(), Ordering::Relaxed);
         self.dispatch();
+        self.settle();
         frames
     }
 
@@ -218,11 +236,11 @@ impl Held<'_> {
 impl Drop for Held<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.shared.lock.is_dirty() {
+        if !std::thread::panicking() {
+            self.settle();
+        }
+        if self.changed {
             self.hurry_leader();
-            if !std::thread::panicking() {
-                self.shared.lock.mark_clean();
-            }
         }
         self.shared.lock.unlock();
         if !self.wakes.is_empty() {

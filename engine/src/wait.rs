@@ -384,6 +384,7 @@ impl Engine {
             let rx = self.rx.get();
             let plan = held.plan(me, bed.deadline, rx, &mut backoff);
             // Without a doorbell, or with incomplete lists, look again soon.
+            held.settle();
             let blind = !watched || (doorbell.is_none() && plan.in_poll);
             let timeout = if blind { Some(TICK_LONGEST) } else { plan.timeout };
             drop(held);
@@ -415,6 +416,7 @@ impl Engine {
             if let Some(woken) = woken {
                 held.change();
                 held.end_sleep(me);
+                held.settle();
                 return Ok((woken, held));
             }
         }
