@@ -93,6 +93,16 @@ impl Host {
         assert_eq!(self.shard.device().in_use(), 0, "buffers are left though all is closed");
     }
 
+    /// Packets that it dropped itself.
+    pub fn drops(&self) -> u64 {
+        let (tcp, neighbor) = (&self.shard.counters().tcp, &self.shard.counters().neighbor);
+        tcp.receive_no_memory
+            + tcp.receive_buffer_full
+            + tcp.accept_queue_full
+            + neighbor.dropped_unresolved
+            + neighbor.dropped_queue_full
+    }
+
     /// Whether all tables are empty.
     pub fn is_empty(&self) -> bool {
         let occupancy = self.shard.occupancy();

@@ -32,6 +32,13 @@ pub struct Fate {
     pub corrupted: u64,
 }
 
+impl Fate {
+    /// Frames that did not arrive as they should.
+    pub fn trouble(&self) -> u64 {
+        self.lost + self.overflowed + self.duplicated + self.reordered + self.corrupted
+    }
+}
+
 /// A frame on its way.
 #[derive(Debug, Clone)]
 pub struct Frame {

@@ -216,8 +216,23 @@ impl World {
         }
         let turns = self.hosts.iter().map(|host| host.turns).sum::<u64>() - turns;
         assert!(turns < FAREWELL_TURNS, "{turns} turns to come to rest");
+        self.check_retransmissions();
         for host in &mut self.hosts {
             host.check_empty();
+        }
+    }
+
+    /// What is sent again stands in proportion to what went wrong.
+    fn check_retransmissions(&self) {
+        let wrong: u64 = self.links.iter().map(|link| link.fate.trouble()).sum();
+        let short: u64 = self.hosts.iter().map(Host::drops).sum();
+        let connections = self.endpoints.len() as u64;
+        for host in &self.hosts {
+            // A delayed acknowledgment of small segments provokes a probe, as with Linux.
+            let counters = &host.shard.counters().tcp;
+            let again = counters.retransmitted.saturating_sub(counters.tail_loss_probes);
+            let allowed = 10 * connections + 4 * (wrong + short);
+            assert!(again <= allowed, "{again} retransmissions, {wrong} mishaps\n{}", self.tell());
         }
     }
 
