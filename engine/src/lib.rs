@@ -38,6 +38,7 @@ mod fork;
 mod keeper;
 mod list;
 mod lock;
+mod probe;
 mod process;
 mod quests;
 mod region;

@@ -15,7 +15,7 @@ use crate::shared::{Parts, Shared};
 use crate::tap::{self, DefaultTap};
 use crate::wait::Spinning;
 use crate::world::{WAITERS, World};
-use crate::{clock, doorbell, fds, fork, region, sys, thread};
+use crate::{clock, doorbell, fds, fork, probe, region, sys, thread};
 use control::settings::{Banner, Hugepages, Profile};
 use control::{DeviceSpec, LeaseError, LeaseHolder, RunDir, Settings};
 use core::fmt;
@@ -449,6 +449,14 @@ fn wait_for_peer(port: &Port) -> Result<(), String> {
     ))
 }
 
+/// Whether others than the one other end may be on the device's link.
+fn has_strangers(device: &DeviceSpec) -> bool {
+    matches!(
+        device,
+        DeviceSpec::AfPacket { .. } | DeviceSpec::AfXdp { .. } | DeviceSpec::Pci { .. }
+    )
+}
+
 fn build_shared(
     settings: &Settings,
     stack: &Config,
@@ -463,7 +471,12 @@ fn build_shared(
             "memory.region_octets: {octets} octets are not enough; raise it, or lower the capacities"
         )
     };
-    let queue = port.queue(0).map_err(|error| error.to_string())?;
+    let mut queue = port.queue(0).map_err(|error| error.to_string())?;
+    if has_strangers(&settings.device)
+        && let Some((address, mac)) = probe::holder(&mut queue, &stack.addresses)
+    {
+        return Err(format!("address {address}: {mac} on the link already has it; choose another"));
+    }
     // SAFETY: all of these are atomics, for which zero is a value.
     let (locks, words, bells, file_table) = unsafe {
         (
