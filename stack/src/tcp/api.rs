@@ -299,9 +299,9 @@ impl<B: Buffer> Tcp<B> {
             }
         }
         if let Some(socket) = self.sockets.at_mut(index) {
+            // As a fresh socket, which is what Linux makes of it: HANGUP, but no end of file.
             socket.kind = Kind::Idle;
-            socket.done = true;
-            socket.edges |= Readiness::READABLE | Readiness::HANGUP | Readiness::READ_HANGUP;
+            socket.edges |= Readiness::WRITABLE | Readiness::HANGUP;
         }
     }
 

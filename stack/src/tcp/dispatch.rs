@@ -121,6 +121,8 @@ impl<B: Buffer> Tcp<B> {
                 let mut connection =
                     Connection::new(&from, options, &self.config, options.congestion, cx.now);
                 connection.begin(header, &mut env!(self, cx, options));
+                // Linux counts the SYN that the peer acknowledged, and none of a passive open.
+                connection.stats.octets_acked = 1;
                 connection.edges |= Readiness::WRITABLE;
                 socket.kind = Kind::Connected(connection);
                 if inbound.payload_len() > 0 || header.flags.contains(Flags::FIN) {
