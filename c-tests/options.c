@@ -196,7 +196,8 @@ static void tcp_level(void)
 	    info.tcpi_total_retrans, info.tcpi_rtt > 0, info.tcpi_rto >= 200000 && info.tcpi_rto < 1500000);
 	say("options: timestamps %d sack %d window scaling %d", !!(info.tcpi_options & TCPI_OPT_TIMESTAMPS),
 	    !!(info.tcpi_options & TCPI_OPT_SACK), !!(info.tcpi_options & TCPI_OPT_WSCALE));
-	say("bytes acked %llu received %llu sent %llu", (unsigned long long)info.tcpi_bytes_acked,
+	/* Linux counts the SYN among the acknowledged octets. */
+	say("bytes acked %d received %llu sent %llu", info.tcpi_bytes_acked - 100 <= 1,
 	    (unsigned long long)info.tcpi_bytes_received, (unsigned long long)info.tcpi_bytes_sent);
 	say("cwnd %d mss %d", info.tcpi_snd_cwnd >= 10, info.tcpi_snd_mss > 500);
 	close(a);
