@@ -304,7 +304,6 @@ fn frames(bench: &Bench, wire: &Wire, effort: Effort) -> Result<Measured> {
 /// Lets both ends go, and believes the client only if the server echoed as much.
 fn finish(mut client: Program, mut server: Program, outcome: &Outcome) -> Result<Measured> {
     client.go_on()?;
-    client.finish(PATIENCE)?;
     let Echoed { echoed } = server.message(PATIENCE)?;
     let answered = outcome.sent - outcome.lost;
     ensure!(
@@ -313,6 +312,8 @@ fn finish(mut client: Program, mut server: Program, outcome: &Outcome) -> Result
         outcome.sent
     );
     server.finish(PATIENCE)?;
+    client.go_on()?;
+    client.finish(PATIENCE)?;
     let mut times = Histogram::new()?;
     times.add(&outcome.times);
     Ok(Measured { times, lost: outcome.lost, on: outcome.on.clone() })

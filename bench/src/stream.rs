@@ -23,7 +23,11 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "vhost")]
     link: Link,
     /// Octets per write
-    #[arg(long, default_value_t = 131_072, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    #[arg(
+        long,
+        default_value_t = 131_072,
+        value_parser = clap::value_parser!(u32).range(1..=1_048_576)
+    )]
     block: u32,
     /// Seconds to send in each round
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]

@@ -61,7 +61,8 @@ pub fn run(protocol: Protocol, waiting: Waiting, address: SocketAddr, plan: &Pla
             SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
             let outcome = measure(plan, |sent, back| stream_exchange(&stream, sent, back))?;
             say(&outcome)?;
-            wait_for_harness()
+            wait_for_harness()?;
+            drop(stream);
         }
         Protocol::Udp => {
             let any = SocketAddr::from(([0, 0, 0, 0], 0));
@@ -78,9 +79,10 @@ pub fn run(protocol: Protocol, waiting: Waiting, address: SocketAddr, plan: &Pla
             for _ in 0..3 {
                 let _ = socket.send(&[0; STOP_LEN]);
             }
-            Ok(())
         }
     }
+    // The link goes down with its first end: not before the server has ended.
+    wait_for_harness()
 }
 
 /// Runs the closed loop: `exchange` sends its first argument and fills its second with the reply.

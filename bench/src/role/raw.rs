@@ -78,7 +78,9 @@ pub fn ping(device: &str, plan: &Plan) -> Result<()> {
     for _ in 0..3 {
         send(&mut queue, STOP_ETHERTYPE, &[0; SEQUENCE_LEN])?;
     }
-    Ok(())
+    // The link goes down with its first end, and some drivers do not survive that while they are
+    // polled: not before the server has ended.
+    wait_for_harness()
 }
 
 /// What a report says of a port.
