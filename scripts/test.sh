@@ -1,7 +1,8 @@
 #!/bin/bash
-# Everything that must hold: form, unit tests (with the header's freshness and the layering), C programs and published suites on the kernel and on
-# the stack, unmodified programs end to end, a minute of fuzzing. Prints a line for each step, keeps
-# logs in target/test-logs, shows the tail of what failed, and closes with `N passed, N failed`.
+# Everything that must hold: form, unit tests (the header's freshness and the layering are among
+# them), a minute of fuzzing, C programs and published suites on the kernel and on the stack,
+# unmodified programs end to end. Prints a line for each step, keeps logs in target/test-logs, shows
+# the tail of what failed, and closes with `N passed, N failed`.
 #   scripts/test.sh [STEP…]    only these steps (see the end of this file)
 set -uo pipefail
 cd "$(dirname "$0")/.."
