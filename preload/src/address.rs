@@ -5,6 +5,7 @@
 
 use crate::errno::Errno;
 use crate::hook::real;
+use crate::memory;
 use core::ffi::c_int;
 use core::mem::size_of;
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -44,15 +45,13 @@ union Any {
 /// address where the family says it is one, or more than any address.
 ///
 /// # Safety
-/// `addr` is null or points to `len` readable octets.
+/// `addr` is a program's pointer; what cannot be read is a fault.
 pub unsafe fn decode(addr: *const sockaddr, len: socklen_t) -> Result<Address, Errno> {
     let len = len as usize;
     if !(FAMILY_LEN..=size_of::<sockaddr_storage>()).contains(&len) {
         return Err(Errno::EINVAL);
     }
-    if addr.is_null() {
-        return Err(Errno::EFAULT);
-    }
+    memory::readable(addr, len)?;
     // SAFETY: zero is a valid address of every kind, and the union's members are plain data.
     let mut any: Any = unsafe { core::mem::zeroed() };
     // SAFETY: `addr` has `len` octets by contract, and no more than the union's are copied.
@@ -137,20 +136,16 @@ impl AddressOut {
     /// `EFAULT` without a length or an address, `EINVAL` for a negative length.
     ///
     /// # Safety
-    /// The pointers are null or valid for what they claim.
+    /// The pointers are a program's.
     pub unsafe fn write(self, value: SocketAddr) -> Result<(), Errno> {
         let (storage, full) = encode(value);
-        if self.len.is_null() {
-            return Err(Errno::EFAULT);
-        }
-        // SAFETY: not null, hence valid by contract.
+        memory::writable(self.len, size_of::<socklen_t>())?;
+        // SAFETY: it can be read and written.
         let room = unsafe { *self.len } as i32;
         let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
-        if room > 0 && self.address.is_null() {
-            return Err(Errno::EFAULT);
-        }
         let copied = room.min(full as usize);
-        // SAFETY: the program says that `room` octets can be written, and `copied` is no more.
+        memory::writable(self.address, copied)?;
+        // SAFETY: both can be written.
         unsafe {
             core::ptr::copy_nonoverlapping(
                 (&raw const storage).cast::<u8>(),
@@ -211,7 +206,8 @@ mod tests {
         assert_eq!(len, 16);
         assert_eq!(room[..4], [2, 0, 0x10, 0x92]);
         assert_eq!(room[4..], [0xff; 12]);
-        len = u32::MAX;
+        // SAFETY: the pointer is to `len`.
+        unsafe { *out.len = u32::MAX };
         // SAFETY: as above.
         assert_eq!(unsafe { out.write(SocketAddr::V4(sample())) }, Err(Errno::EINVAL));
     }

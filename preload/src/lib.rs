@@ -29,6 +29,7 @@ mod guard;
 mod hook;
 mod lifecycle;
 mod mapped;
+mod memory;
 mod messages;
 mod naming;
 mod option_table;

@@ -7,7 +7,7 @@ use crate::descriptors::{self, Entry, Open};
 use crate::errno::{self, Errno};
 use crate::hook::real;
 use crate::policy::{self, KERNEL_LIVE, MAPPED};
-use crate::{guard, startup};
+use crate::{guard, memory, startup};
 use core::ffi::{c_int, c_uint, c_ulong};
 use core::sync::atomic::Ordering;
 use engine::{Engine, Kind, Path};
@@ -308,10 +308,10 @@ pub unsafe fn ioctl(fd: c_int, request: c_ulong, argument: usize) -> c_int {
 unsafe fn socket_ioctl(open: &Open, request: c_ulong, argument: usize) -> c_int {
     let value = argument as *mut c_int;
     if request == libc::FIONBIO {
-        if value.is_null() {
-            return errno::answer(|| Err(Errno::EFAULT));
+        if let Err(errno) = memory::readable(value, size_of::<c_int>()) {
+            return errno::answer(|| Err(errno));
         }
-        // SAFETY: not null; the program passes an int.
+        // SAFETY: it can be read.
         let on = unsafe { *value } != 0;
         // SAFETY: a pointer to an int of ours, or the program's.
         let answer = unsafe {
@@ -326,11 +326,9 @@ unsafe fn socket_ioctl(open: &Open, request: c_ulong, argument: usize) -> c_int 
         return unsafe { real::ioctl(open.fd, request, argument) };
     }
     errno::answer(|| {
-        if value.is_null() {
-            return Err(Errno::EFAULT);
-        }
         let count = queue_size(open, request)?;
-        // SAFETY: not null; the program passes an int.
+        memory::writable(value, size_of::<c_int>())?;
+        // SAFETY: it can be written.
         unsafe { *value = count };
         Ok(0)
     })

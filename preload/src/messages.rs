@@ -4,6 +4,7 @@
 //! the messages mean for a socket.
 
 use crate::errno::Errno;
+use crate::memory;
 use arrayvec::ArrayVec;
 use core::ffi::{c_int, c_void};
 use libc::{cmsghdr, iovec, msghdr};
@@ -20,23 +21,28 @@ const FEW: usize = 8;
 ///
 /// # Safety
 /// `iov` points to `count` buffers, if `count` is not zero.
-unsafe fn buffers<'a>(iov: *const iovec, count: usize) -> Result<&'a [iovec], Errno> {
+unsafe fn buffers<'a>(
+    iov: *const iovec,
+    count: usize,
+    check: fn(*const c_void, usize) -> Result<(), Errno>,
+) -> Result<&'a [iovec], Errno> {
     if count == 0 {
         return Ok(&[]);
     }
-    if iov.is_null() {
-        return Err(Errno::EFAULT);
-    }
+    memory::readable(iov, count * size_of::<iovec>())?;
     // SAFETY: as the caller says.
     let buffers = unsafe { core::slice::from_raw_parts(iov, count) };
     let mut total = 0usize;
     for buffer in buffers {
         total = total.checked_add(buffer.iov_len).ok_or(Errno::EINVAL)?;
-        if buffer.iov_base.is_null() && buffer.iov_len > 0 {
-            return Err(Errno::EFAULT);
-        }
     }
-    if isize::try_from(total).is_err() { Err(Errno::EINVAL) } else { Ok(buffers) }
+    if isize::try_from(total).is_err() {
+        return Err(Errno::EINVAL);
+    }
+    for buffer in buffers {
+        check(buffer.iov_base, buffer.iov_len)?;
+    }
+    Ok(buffers)
 }
 
 /// Calls `f` with the message's buffers, to be written to.
@@ -54,11 +60,11 @@ pub unsafe fn with_room<R>(
         return Err(Errno::EMSGSIZE);
     }
     // SAFETY: as the caller says, for both.
-    let slices = unsafe { buffers(message.msg_iov, message.msg_iovlen) }?
+    let slices = unsafe { buffers(message.msg_iov, message.msg_iovlen, memory::writable) }?
         .iter()
         .filter(|buffer| buffer.iov_len > 0)
         .map(|buffer| {
-            // SAFETY: checked to be not null; the program says that it can be written.
+            // SAFETY: checked to be there.
             IoSliceMut::new(unsafe {
                 core::slice::from_raw_parts_mut(buffer.iov_base.cast(), buffer.iov_len)
             })
@@ -84,11 +90,11 @@ pub unsafe fn with_data<R>(
         return Err(Errno::EMSGSIZE);
     }
     // SAFETY: as the caller says.
-    let slices = unsafe { buffers(message.msg_iov, message.msg_iovlen) }?
+    let slices = unsafe { buffers(message.msg_iov, message.msg_iovlen, memory::readable) }?
         .iter()
         .filter(|buffer| buffer.iov_len > 0)
         .map(|buffer| {
-            // SAFETY: checked to be not null; the program says that it can be read.
+            // SAFETY: checked to be there.
             IoSlice::new(unsafe {
                 core::slice::from_raw_parts(buffer.iov_base.cast(), buffer.iov_len)
             })

@@ -7,6 +7,7 @@
 use crate::descriptors::{self, Open};
 use crate::errno::{self, Errno};
 use crate::hook::real;
+use crate::memory;
 use crate::option_table::{Special, Treatment, treatment};
 use crate::policy::{self, TIMESTAMP_NS};
 use crate::tcp_info;
@@ -46,11 +47,11 @@ pub unsafe fn getsockopt(
             }
             Treatment::Number { get, .. } => errno::answer(|| out.int(read(&open, get)?)),
             Treatment::Special(which) => {
-                get_special(&open, which, &out).unwrap_or_else(|| out.from_kernel(fd, name))
+                get_special(&open, which, &out).unwrap_or_else(|| out.ask_kernel(fd, name))
             }
             Treatment::Refuse(errno) => errno::answer(|| Err(errno)),
             Treatment::Kernel | Treatment::Multicast | Treatment::HandOver => {
-                out.from_kernel(fd, name)
+                out.ask_kernel(fd, name)
             }
         }
     }
@@ -89,17 +90,13 @@ impl Out {
     /// # Safety
     /// The pointers are the program's.
     unsafe fn octets(&self, data: &[u8]) -> Result<c_int, Errno> {
-        if self.len.is_null() {
-            return Err(Errno::EFAULT);
-        }
-        // SAFETY: not null; an int of the program's.
+        memory::writable(self.len, size_of::<socklen_t>())?;
+        // SAFETY: it can be read.
         let room = unsafe { *self.len } as c_int;
         let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
         let copied = room.min(data.len());
-        if copied > 0 && self.value.is_null() {
-            return Err(Errno::EFAULT);
-        }
-        // SAFETY: the program says that there is room.
+        memory::writable(self.value, copied)?;
+        // SAFETY: both can be written.
         unsafe {
             core::ptr::copy_nonoverlapping(data.as_ptr(), self.value.cast(), copied);
             *self.len = copied as socklen_t;
@@ -112,8 +109,9 @@ impl Out {
     /// # Safety
     /// As [`Out::octets`].
     unsafe fn int(&self, value: c_int) -> Result<c_int, Errno> {
-        // SAFETY: null or an int of the program's.
-        let room = unsafe { self.len.as_ref() }.map_or(0, |room| *room as c_int);
+        memory::writable(self.len, size_of::<socklen_t>())?;
+        // SAFETY: it can be read.
+        let room = unsafe { *self.len } as c_int;
         let small = u8::try_from(value).ok().filter(|_| (1..4).contains(&room));
         // SAFETY: as the caller says.
         unsafe {
@@ -126,7 +124,7 @@ impl Out {
 
     /// # Safety
     /// As [`Out::octets`].
-    unsafe fn from_kernel(&self, fd: c_int, name: c_int) -> c_int {
+    unsafe fn ask_kernel(&self, fd: c_int, name: c_int) -> c_int {
         // SAFETY: passed on.
         unsafe { real::getsockopt(fd, self.level, name, self.value, self.len) }
     }
@@ -292,10 +290,8 @@ impl Given {
         if !short && (self.len as usize) < size_of::<c_int>() {
             return Err(Errno::EINVAL);
         }
-        if self.value.is_null() {
-            return Err(Errno::EFAULT);
-        }
-        // SAFETY: not null, and as long as the program says.
+        memory::readable(self.value, if short { 1 } else { size_of::<c_int>() })?;
+        // SAFETY: it can be read.
         unsafe {
             if short {
                 return Ok(c_int::from(*self.value.cast::<u8>()));
@@ -457,11 +453,9 @@ unsafe fn congestion(given: &Given) -> Result<CongestionAlgorithm, Errno> {
     if given.len == 0 {
         return Err(Errno::EINVAL);
     }
-    if given.value.is_null() {
-        return Err(Errno::EFAULT);
-    }
     let len = (given.len as usize).min(CONGESTION_NAME - 1);
-    // SAFETY: not null, and as long as the program says.
+    memory::readable(given.value, len)?;
+    // SAFETY: it can be read.
     let name = unsafe { core::slice::from_raw_parts(given.value.cast::<u8>(), len) };
     let name = name.split(|octet| *octet == 0).next().unwrap_or_default();
     let known = CongestionAlgorithm::ALL.iter().find(|known| known.name().as_bytes() == name);
@@ -515,7 +509,7 @@ mod tests {
             len = 3;
             assert_eq!(out.int(64), Ok(0));
             assert_eq!((room[0], len), (64, 1));
-            len = u32::MAX;
+            *out.len = u32::MAX;
             assert_eq!(out.int(64), Err(Errno::EINVAL));
         }
     }

@@ -42,7 +42,7 @@ macro_rules! route {
             $(libc::$name => {
                 // SAFETY: the caller's arguments, in registers, are what the function takes.
                 #[allow(clippy::cast_possible_truncation)]
-                let answer = unsafe { $module::$hook($($words[$i].as_argument()),*) };
+                let answer = unsafe { $module::$hook($($words[$i].into_argument()),*) };
                 Some(answer as c_long)
             })*
             _ => None,
@@ -51,14 +51,14 @@ macro_rules! route {
 }
 
 /// A register as an argument of whatever type the hook takes.
-trait AsArgument {
+trait IntoArgument {
     /// # Safety
     /// The register holds a `T`.
-    unsafe fn as_argument<T: Copy>(self) -> T;
+    unsafe fn into_argument<T: Copy>(self) -> T;
 }
 
-impl AsArgument for usize {
-    unsafe fn as_argument<T: Copy>(self) -> T {
+impl IntoArgument for usize {
+    unsafe fn into_argument<T: Copy>(self) -> T {
         const { assert!(size_of::<T>() <= size_of::<usize>()) };
         // SAFETY: x86-64 is little-endian, so the low octets are the value's; the caller says that
         // they are a `T`.

@@ -9,6 +9,7 @@
 use crate::errno::{self, Errno};
 use crate::guard;
 use crate::hook::real;
+use crate::memory;
 use crate::raw_syscall;
 use core::cell::Cell;
 use core::ffi::{c_int, c_void};
@@ -70,6 +71,10 @@ fn action(signal: c_int) -> Option<&'static Action> {
 
 /// The handler that the kernel knows, in place of the program's.
 extern "C" fn wrapper(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: the kernel passes a valid context.
+    if is_fault(signal) && unsafe { memory::recover(context) } {
+        return;
+    }
     let errno = errno::get();
     // SAFETY: the kernel passes a valid siginfo to an SA_SIGINFO handler.
     let deferred = !is_synchronous(signal)
@@ -94,11 +99,64 @@ fn is_synchronous(signal: c_int) -> bool {
     )
 }
 
+/// The signals of memory that is not there.
+const fn is_fault(signal: c_int) -> bool {
+    matches!(signal, libc::SIGSEGV | libc::SIGBUS)
+}
+
+/// From now on faults of the probes of `memory.rs` are caught; others go to the program's handlers,
+/// or kill as they would have.
+pub fn catch_faults() {
+    for signal in [libc::SIGSEGV, libc::SIGBUS] {
+        let _changing = Changing::begin();
+        // SAFETY: zero is a valid sigaction, which the kernel fills in, or we do.
+        unsafe {
+            let mut current: sigaction_t = core::mem::zeroed();
+            real::sigaction(signal, core::ptr::null(), &mut current);
+            let ours = wrapper as *const () as sighandler_t;
+            if current.sa_sigaction != ours {
+                let Some(slot) = action(signal) else { continue };
+                slot.handler.store(current.sa_sigaction, Ordering::Release);
+                slot.flags.store(current.sa_flags, Ordering::Release);
+                current.sa_sigaction = ours;
+                current.sa_flags |= libc::SA_SIGINFO | libc::SA_ONSTACK;
+                real::sigaction(signal, &current, core::ptr::null_mut());
+            }
+        }
+    }
+    memory::faults_are_caught();
+}
+
+/// A fault of the program's own that it has no handler for.
+///
+/// # Safety
+/// `info` is the kernel's.
+unsafe fn default_fault(signal: c_int, handler: sighandler_t, info: &mut siginfo_t) {
+    let was_sent = info.si_code <= 0;
+    if was_sent && handler == SIG_IGN {
+        return;
+    }
+    // SAFETY: zero is a valid sigaction: the default action.
+    let default: sigaction_t = unsafe { core::mem::zeroed() };
+    // SAFETY: a valid action. What faulted faults again; what was sent is sent again.
+    unsafe {
+        real::sigaction(signal, &default, core::ptr::null_mut());
+        if was_sent {
+            send_again(signal, info);
+        }
+    }
+}
+
 /// Runs the program's handler.
 fn run(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let Some(action) = action(signal) else { return };
     let handler = action.handler.load(Ordering::Acquire);
     let flags = action.flags.load(Ordering::Acquire);
+    if is_fault(signal) && (handler == SIG_DFL || handler == SIG_IGN) {
+        // SAFETY: the kernel's siginfo.
+        unsafe { default_fault(signal, handler, &mut *info) };
+        return;
+    }
     if handler == SIG_DFL || handler == SIG_IGN {
         return; // Changed between the kernel's decision and here.
     }
@@ -205,7 +263,7 @@ unsafe fn change(
     let _changing = Changing::begin();
     let before = (slot.handler.load(Ordering::Acquire), slot.flags.load(Ordering::Acquire));
     // SAFETY: null or valid, as the caller says.
-    let wrapped = unsafe { new.as_ref() }.map(|new| wrap(new, slot));
+    let wrapped = unsafe { new.as_ref() }.map(|new| wrap(signal, new, slot));
     let new = wrapped.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
     // SAFETY: `new` is null or ours, `old` as the caller says.
     if let Err(errno) = errno::check(unsafe { real::sigaction(signal, new, old) }) {
@@ -224,11 +282,16 @@ unsafe fn change(
 }
 
 /// The action that the kernel gets for the program's, which is noted.
-fn wrap(new: &sigaction_t, slot: &Action) -> sigaction_t {
+fn wrap(signal: c_int, new: &sigaction_t, slot: &Action) -> sigaction_t {
     let mut wrapped = *new;
     slot.flags.store(new.sa_flags, Ordering::Release);
     slot.handler.store(new.sa_sigaction, Ordering::Release);
-    if new.sa_sigaction != SIG_DFL && new.sa_sigaction != SIG_IGN {
+    let handles = new.sa_sigaction != SIG_DFL && new.sa_sigaction != SIG_IGN;
+    if !handles && memory::catches() && is_fault(signal) {
+        wrapped.sa_sigaction = wrapper as *const () as sighandler_t;
+        wrapped.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+    }
+    if handles {
         wrapped.sa_sigaction = wrapper as *const () as sighandler_t;
         // A deferred signal comes twice: the wrapper resets the handler itself.
         wrapped.sa_flags = (new.sa_flags | libc::SA_SIGINFO) & !libc::SA_RESETHAND;

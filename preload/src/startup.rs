@@ -62,7 +62,9 @@ pub fn engine() -> &'static Engine {
 fn start() -> &'static Engine {
     program();
     let settings = Settings::from_env().unwrap_or_else(|error| give_up(&error.to_string()));
-    engine::start(&settings).unwrap_or_else(|error| give_up(&error.to_string()))
+    let engine = engine::start(&settings).unwrap_or_else(|error| give_up(&error.to_string()));
+    signals::catch_faults();
+    engine
 }
 
 fn give_up(why: &str) -> ! {

@@ -5,7 +5,7 @@ use crate::descriptors::{self, Open};
 use crate::errno::{self, Errno};
 use crate::hook::real;
 use crate::messages::{buffer, plain};
-use crate::{copying, datagram, stream, waiting};
+use crate::{copying, datagram, memory, stream, waiting};
 use core::ffi::{c_int, c_uint, c_void};
 use engine::{Kind, Wait};
 use libc::{iovec, mmsghdr, msghdr, off_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
@@ -192,7 +192,8 @@ pub unsafe fn recvfrom(
         let mut storage = buffer(into, count);
         let mut message = plain(&mut storage);
         if !address.is_null() {
-            let room = len.as_ref().ok_or(Errno::EFAULT)?;
+            memory::writable(len, size_of::<socklen_t>())?;
+            let room = &*len;
             message.msg_name = address.cast();
             message.msg_namelen =
                 if (*room as i32) < 0 { return Err(Errno::EINVAL) } else { *room };
@@ -215,7 +216,10 @@ pub unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t 
         return unsafe { real::recvmsg(fd, message, flags) };
     };
     // SAFETY: the program's message, null or valid.
-    errno::answer(|| unsafe { receive(&open, message.as_mut().ok_or(Errno::EFAULT)?, flags) })
+    errno::answer(|| unsafe {
+        memory::writable(message, size_of::<msghdr>())?;
+        receive(&open, &mut *message, flags)
+    })
 }
 
 /// recvmmsg(2). The timeout is looked at after each datagram only, as in Linux (whose manual calls
@@ -238,7 +242,7 @@ pub unsafe fn recvmmsg(
     errno::answer(|| unsafe {
         let list = message_list(messages, count)?;
         let timeout = timeout.as_mut();
-        let limit = timeout.as_deref().map(|limit| duration(limit)).transpose()?;
+        let limit = timeout.as_deref().map(duration).transpose()?;
         let end = limit.map(|limit| waiting::after(open.engine.now(), limit));
         let received = receive_list(&open, list, flags, end);
         if let (Some(timeout), Some(Wait::Until(end))) = (timeout, end) {
@@ -294,11 +298,10 @@ unsafe fn message_list<'a>(
     if count == 0 {
         return Ok(&mut []);
     }
-    if messages.is_null() {
-        return Err(Errno::EFAULT);
-    }
-    // SAFETY: as the caller says.
-    Ok(unsafe { core::slice::from_raw_parts_mut(messages, (count as usize).min(MOST)) })
+    let count = (count as usize).min(MOST);
+    memory::writable(messages, count * size_of::<mmsghdr>())?;
+    // SAFETY: they can be read and written.
+    Ok(unsafe { core::slice::from_raw_parts_mut(messages, count) })
 }
 
 fn duration(time: &timespec) -> Result<Duration, Errno> {
@@ -354,7 +357,10 @@ pub unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_
         return unsafe { real::sendmsg(fd, message, flags) };
     };
     // SAFETY: the program's message, null or valid.
-    errno::answer(|| unsafe { transmit(&open, message.as_ref().ok_or(Errno::EFAULT)?, flags) })
+    errno::answer(|| unsafe {
+        memory::readable(message, size_of::<msghdr>())?;
+        transmit(&open, &*message, flags)
+    })
 }
 
 /// sendmmsg(2).

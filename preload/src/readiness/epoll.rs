@@ -9,7 +9,7 @@ use super::{wait_of_ms, wait_of_timespec};
 use crate::descriptors::{self, Entry, Open};
 use crate::errno::{self, Errno};
 use crate::hook::real;
-use crate::{guard, lifecycle};
+use crate::{guard, lifecycle, memory};
 use core::ffi::c_int;
 use core::sync::atomic::{AtomicU32, Ordering};
 use engine::{Engine, EpollChange, EpollError, EpollId, EpollOp, Wait};
@@ -108,11 +108,12 @@ unsafe fn stack_ctl(
         libc::EPOLL_CTL_DEL => EpollOp::Delete,
         _ => return Err(Errno::EINVAL),
     };
-    // SAFETY: null or valid, as the caller says.
-    let wanted = match unsafe { event.as_ref() } {
-        Some(event) => *event,
-        None if op == EpollOp::Delete => epoll_event { events: 0, u64: 0 },
-        None => return Err(Errno::EFAULT),
+    let wanted = if op == EpollOp::Delete {
+        epoll_event { events: 0, u64: 0 }
+    } else {
+        memory::readable(event, size_of::<epoll_event>())?;
+        // SAFETY: it can be read.
+        unsafe { event.read_unaligned() }
     };
     let set = engine_part(epfd, open)?;
     let (events, data) = (wanted.events, wanted.u64);
@@ -308,9 +309,8 @@ unsafe fn wait_in_engine(
     mask: *const sigset_t,
 ) -> Result<c_int, Errno> {
     let count = usize::try_from(count).ok().filter(|count| *count > 0).ok_or(Errno::EINVAL)?;
-    if events.is_null() {
-        return Err(Errno::EFAULT);
-    }
+    // The array may be shorter than it claims as long as nothing comes beyond its end.
+    memory::writable(events, size_of::<epoll_event>())?;
     // SAFETY: the program's array has `count` places, and its mask is null or valid.
     let (events, mask) = unsafe { (core::slice::from_raw_parts_mut(events, count), mask.as_ref()) };
     Ok(engine.epoll_wait(set, epfd, events, wait, mask)? as c_int)

@@ -3,6 +3,7 @@
 use super::{Watched, concerns_us, wait_of_ms, wait_of_timespec};
 use crate::errno::{self, Errno};
 use crate::hook::real;
+use crate::memory;
 use core::ffi::c_int;
 use engine::{Engine, Wait};
 use libc::{nfds_t, pollfd, sigset_t, size_t, timespec};
@@ -16,11 +17,14 @@ unsafe fn concerned<'a>(
     count: nfds_t,
 ) -> Option<(&'static Engine, &'a mut [pollfd])> {
     let engine = engine::get()?;
+    let count = usize::try_from(count).ok()?;
+    // What cannot be written is the kernel's to refuse.
+    memory::writable(entries, count.checked_mul(size_of::<pollfd>())?).ok()?;
     if entries.is_null() {
         return None;
     }
-    // SAFETY: as the caller says.
-    let entries = unsafe { core::slice::from_raw_parts_mut(entries, usize::try_from(count).ok()?) };
+    // SAFETY: they can be read and written.
+    let entries = unsafe { core::slice::from_raw_parts_mut(entries, count) };
     entries.iter().any(|entry| concerns_us(entry.fd)).then_some((engine, entries))
 }
 
