@@ -122,6 +122,45 @@ impl Engine {
         })
     }
 
+    /// A descriptor of `file` is on its way to a process of the family (`SCM_RIGHTS`), and is held
+    /// for it by this one until [`Engine::take_passed`]. `tag` names it there: not zero, and the same
+    /// for no two sockets.
+    ///
+    /// # Errors
+    /// As [`Engine::retain`].
+    pub fn pass(&self, file: FileId, tag: u64) -> Result<(), Error> {
+        guarded(|| {
+            let mut held = self.shared.enter()?;
+            let description = self.file(file).ok_or(Error::BadDescriptor)?;
+            held.hold(self.slot(), Target::File(file.index()), 1)?;
+            description.pass(tag, self.slot());
+            Ok(())
+        })
+    }
+
+    /// A descriptor has arrived: the description that was passed on under this name, held once more
+    /// by this process; `None` if none was.
+    #[must_use]
+    pub fn take_passed(&self, tag: u64) -> Option<FileId> {
+        guarded(|| {
+            let mut held = self.shared.enter()?;
+            let files = self.shared.files.iter().take(held.world.files.watermark() as usize);
+            let known = files.enumerate().filter(|(_, file)| file.was_passed_as(tag));
+            let live = known.filter_map(|(at, file)| {
+                let id = held.world.files.handle_at(at as u32).and_then(FileId::from_handle)?;
+                Some((id, file))
+            });
+            let (id, file) = live.into_iter().next().ok_or(Error::BadDescriptor)?;
+            let target = Target::File(id.index());
+            held.hold(self.slot(), target, 1)?;
+            if let Some(passer) = file.take() {
+                held.drop_one(passer, target);
+            }
+            Ok(id)
+        })
+        .ok()
+    }
+
     /// This process holds one descriptor less. The last one anywhere closes the socket, as its
     /// `SO_LINGER` says (waits then, at most as long as set).
     pub fn release(&self, file: FileId) {

@@ -147,6 +147,12 @@ pub struct File {
     events: AtomicU32,
     /// For the caller's own use (shared by all descriptors in all processes), zero at first.
     pub caller_flags: AtomicU32,
+    /// The name under which descriptors of it were passed on; 0 means none was.
+    passed_as: AtomicU64,
+    /// How many of those nobody has taken yet.
+    in_flight: AtomicU32,
+    /// The slot of the process that holds them meanwhile.
+    passer: AtomicU32,
 }
 
 impl File {
@@ -211,6 +217,8 @@ impl File {
         self.nonblocking.store(false, Ordering::Relaxed);
         self.events.store(0, Ordering::Relaxed);
         self.caller_flags.store(0, Ordering::Relaxed);
+        self.passed_as.store(0, Ordering::Relaxed);
+        self.in_flight.store(0, Ordering::Relaxed);
         self.set_path(Path::Undecided, Reason::None);
         self.set_socket(socket);
     }
@@ -230,6 +238,25 @@ impl File {
             None => (0, 0),
         };
         self.socket.store(u64::from(generation) << 32 | u64::from(index), Ordering::Release);
+    }
+
+    /// One more descriptor is on its way, held by `passer`.
+    pub(crate) fn pass(&self, tag: u64, passer: u32) {
+        self.passed_as.store(tag, Ordering::Relaxed);
+        self.passer.store(passer, Ordering::Relaxed);
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether it was passed on under this name.
+    pub(crate) fn was_passed_as(&self, tag: u64) -> bool {
+        tag != 0 && self.passed_as.load(Ordering::Relaxed) == tag
+    }
+
+    /// A descriptor has arrived: whose hold on it ends.
+    pub(crate) fn take(&self) -> Option<u32> {
+        let flying = self.in_flight.load(Ordering::Relaxed);
+        self.in_flight.store(flying.saturating_sub(1), Ordering::Relaxed);
+        (flying > 0).then(|| self.passer.load(Ordering::Relaxed))
     }
 
     pub(crate) fn count_event(&self) {

@@ -34,6 +34,7 @@ mod messages;
 mod naming;
 mod option_table;
 mod options;
+mod passing;
 mod policy;
 mod process;
 mod raw;

@@ -105,6 +105,19 @@ pub unsafe fn with_data<R>(
     f(&mut slices.collect::<Vec<_>>())
 }
 
+/// Octets that the message's buffers claim to have room for.
+///
+/// # Errors
+/// As [`with_room`], but for buffers that are not there.
+pub fn room(message: &msghdr) -> Result<usize, Errno> {
+    if message.msg_iovlen > MAX_BUFFERS {
+        return Err(Errno::EMSGSIZE);
+    }
+    // SAFETY: the list is checked, and the buffers are not looked at.
+    let buffers = unsafe { buffers(message.msg_iov, message.msg_iovlen, |_, _| Ok(())) }?;
+    Ok(buffers.iter().map(|buffer| buffer.iov_len).sum())
+}
+
 /// A message of one buffer and nothing else.
 pub fn plain(buffer: &mut iovec) -> msghdr {
     // SAFETY: zero is a valid msghdr: no name, no buffers, no control messages.

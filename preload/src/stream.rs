@@ -29,8 +29,12 @@ pub unsafe fn receive(open: &Open, message: &mut msghdr, flags: c_int) -> Result
     if flags & libc::MSG_ERRQUEUE != 0 {
         return Err(Errno::EAGAIN);
     }
-    // SAFETY: as the caller says.
-    let received = unsafe { messages::with_room(message, |room| octets(open, room, flags)) }?;
+    let received = if flags & libc::MSG_TRUNC != 0 {
+        discard(open, message, flags)?
+    } else {
+        // SAFETY: as the caller says.
+        unsafe { messages::with_room(message, |room| octets(open, room, flags)) }?
+    };
     // A stream has no sender's address to tell (tcp(7)).
     message.msg_namelen = 0;
     message.msg_flags = flags & (libc::MSG_CMSG_CLOEXEC | libc::MSG_OOB);
@@ -43,6 +47,14 @@ pub unsafe fn receive(open: &Open, message: &mut msghdr, flags: c_int) -> Result
     }
     control.finish(message);
     Ok(received)
+}
+
+/// `MSG_TRUNC`: the octets are thrown away, and the program's buffers, which need not be there, are
+/// not touched.
+fn discard(open: &Open, message: &msghdr, flags: c_int) -> Result<usize, Errno> {
+    const MOST: usize = 1 << 20;
+    let mut nowhere = vec![0; messages::room(message)?.min(MOST)];
+    octets(open, &mut [IoSliceMut::new(&mut nowhere)], flags)
 }
 
 /// What `TCP_INQ` reports, if the program asked for it.

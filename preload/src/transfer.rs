@@ -5,7 +5,7 @@ use crate::descriptors::{self, Open};
 use crate::errno::{self, Errno};
 use crate::hook::real;
 use crate::messages::{buffer, plain};
-use crate::{copying, datagram, memory, stream, waiting};
+use crate::{copying, datagram, memory, passing, stream, waiting};
 use core::ffi::{c_int, c_uint, c_void};
 use engine::{Kind, Wait};
 use libc::{iovec, mmsghdr, msghdr, off_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
@@ -213,7 +213,7 @@ pub unsafe fn recvfrom(
 pub unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
     let Some(open) = descriptors::socket(fd) else {
         // SAFETY: passed on.
-        return unsafe { real::recvmsg(fd, message, flags) };
+        return unsafe { passing::receive(message, || real::recvmsg(fd, message, flags)) };
     };
     // SAFETY: the program's message, null or valid.
     errno::answer(|| unsafe {
@@ -354,7 +354,7 @@ pub unsafe fn sendto(
 pub unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
     let Some(open) = descriptors::socket(fd) else {
         // SAFETY: passed on.
-        return unsafe { real::sendmsg(fd, message, flags) };
+        return unsafe { passing::send(message, || real::sendmsg(fd, message, flags)) };
     };
     // SAFETY: the program's message, null or valid.
     errno::answer(|| unsafe {
