@@ -10,7 +10,7 @@ use crate::policy::{self, KERNEL_LIVE, MAPPED};
 use crate::{guard, memory, startup};
 use core::ffi::{c_int, c_uint, c_ulong};
 use core::sync::atomic::Ordering;
-use engine::{Engine, Kind, Path};
+use engine::{Engine, Kind, Path, Reason};
 use stack::error::Error;
 use stack::socket::{Family, Shutdown};
 
@@ -261,6 +261,9 @@ unsafe fn status_flags(open: &Open, command: c_int, argument: usize) -> c_int {
     // SAFETY: passed on.
     unsafe {
         if command == libc::F_SETFL {
+            if argument & libc::O_ASYNC as usize != 0 && !signals_by_kernel(open) {
+                return errno::answer(|| Err(Errno::EOPNOTSUPP));
+            }
             let forced = if never_blocks_in_kernel(open) { NONBLOCK } else { 0 };
             let answer = real::fcntl(open.fd, command, argument | forced);
             if answer == 0 {
@@ -277,6 +280,14 @@ unsafe fn status_flags(open: &Open, command: c_int, argument: usize) -> c_int {
     }
 }
 
+/// Only the kernel sends `SIGIO`: an undecided socket goes there, one of the stack cannot have it.
+fn signals_by_kernel(open: &Open) -> bool {
+    if open.file.path() == Path::Undecided {
+        policy::hand_over(open, Reason::Option, || ());
+    }
+    open.file.path() == Path::Kernel
+}
+
 /// See [`status_flags`].
 fn never_blocks_in_kernel(open: &Open) -> bool {
     open.file.kind() == Kind::Tcp && open.file.path() == Path::Both && open.has(KERNEL_LIVE)
@@ -291,7 +302,12 @@ const SIOCATMARK: c_ulong = 0x8905;
 /// As the C function.
 pub unsafe fn ioctl(fd: c_int, request: c_ulong, argument: usize) -> c_int {
     match request {
-        libc::FIONBIO | libc::FIONREAD | libc::TIOCOUTQ | SIOCOUTQNSD | SIOCATMARK => {}
+        libc::FIONBIO
+        | libc::FIOASYNC
+        | libc::FIONREAD
+        | libc::TIOCOUTQ
+        | SIOCOUTQNSD
+        | SIOCATMARK => {}
         // SAFETY: passed on.
         _ => return unsafe { real::ioctl(fd, request, argument) },
     }
@@ -321,7 +337,12 @@ unsafe fn socket_ioctl(open: &Open, request: c_ulong, argument: usize) -> c_int 
         open.file.set_nonblocking(on);
         return answer;
     }
-    if open.file.path() == Path::Kernel {
+    // SAFETY: read only if it can be.
+    let turns_on = memory::readable(value, size_of::<c_int>()).is_ok() && unsafe { *value } != 0;
+    if request == libc::FIOASYNC && turns_on && !signals_by_kernel(open) {
+        return errno::answer(|| Err(Errno::EOPNOTSUPP));
+    }
+    if open.file.path() == Path::Kernel || request == libc::FIOASYNC {
         // SAFETY: passed on.
         return unsafe { real::ioctl(open.fd, request, argument) };
     }

@@ -8,12 +8,12 @@ use crate::errno::{self, Errno};
 use crate::hook::real;
 use crate::mapped::Target;
 use crate::policy::{self, BOUND_STACK, CONNECTING, MAPPED};
-use crate::{guard, lifecycle, waiting};
+use crate::{guard, lifecycle, stream, waiting};
 use core::ffi::c_int;
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use core::sync::atomic::Ordering;
 use engine::{Kind, Path, Reason, Wait};
-use libc::{sockaddr, socklen_t};
+use libc::{msghdr, sockaddr, socklen_t};
 use stack::error::Error;
 use stack::options::Linger;
 use stack::readiness::Readiness;
@@ -177,6 +177,38 @@ fn connect_to(open: &Open, remote: SocketAddrV4) -> Result<c_int, Errno> {
         }
         Kind::Tcp => connect_stream(open, SocketAddr::V4(remote)),
     }
+}
+
+/// `MSG_FASTOPEN` (tcp(7)): connects and sends. As on Linux without a cookie from that server, the
+/// data waits for the connection.
+///
+/// # Errors
+/// As connect(2) and sendmsg(2).
+///
+/// # Safety
+/// The message is the program's.
+pub unsafe fn connect_and_send(
+    open: &Open,
+    message: &msghdr,
+    flags: c_int,
+) -> Result<usize, Errno> {
+    // SAFETY: as the caller says.
+    let target = unsafe { open.target(message.msg_name.cast_const().cast(), message.msg_namelen) }?;
+    let decision = match target {
+        Target::V4(remote) => policy::towards(open, remote),
+        Target::V6(_) => policy::Decision { path: Path::Kernel, reason: Reason::Family },
+        Target::Unspecified(_) => return Err(Errno::EOPNOTSUPP),
+    };
+    if decision.path == Path::Kernel && open.file.path() == Path::Undecided {
+        // SAFETY: as the caller says.
+        let call = || errno::check(unsafe { real::sendmsg(open.fd, message, flags) });
+        return policy::hand_over(open, decision.reason, call).map(|n| n as usize);
+    }
+    if let Target::V4(remote) = target {
+        connect_to(open, remote)?;
+    }
+    // SAFETY: as the caller says.
+    unsafe { stream::send(open, message, flags) }
 }
 
 fn connect_in_kernel(open: &Open, remote: SocketAddr, reason: Reason) -> Result<c_int, Errno> {

@@ -51,7 +51,6 @@ pub enum Special {
     AcceptConn,
     Timestamp,
     TimestampNs,
-    PacingRate,
     Mtu,
     MaxSegment,
     Linger2,
@@ -128,7 +127,7 @@ table! {
         SO_SNDBUFFORCE = 32, special(Special::SendBuffer);
         SO_RCVBUFFORCE = 33, special(Special::ReceiveBuffer);
         SO_TIMESTAMPNS = 35, special(Special::TimestampNs);
-        SO_MARK = 36, number!(mark);
+        SO_MARK = 36, HandOver;
         SO_TIMESTAMPING = 37, HandOver;
         SO_PROTOCOL = 38, Kernel;
         SO_DOMAIN = 39, Kernel;
@@ -139,7 +138,7 @@ table! {
         };
         SO_LOCK_FILTER = 44, HandOver;
         SO_BUSY_POLL = 46, Kernel;
-        SO_MAX_PACING_RATE = 47, special(Special::PacingRate);
+        SO_MAX_PACING_RATE = 47, HandOver;
         SO_INCOMING_CPU = 49, Kernel;
         SO_ATTACH_BPF = 50, HandOver;
         SO_ATTACH_REUSEPORT_CBPF = 51, HandOver;
@@ -225,16 +224,18 @@ table! {
             get: |options| options.user_timeout.as_millis() as c_int,
             set: |options, ms| options.user_timeout = Duration::from_millis(ms.max(0) as u64),
         };
-        TCP_FASTOPEN = 23, HandOver;
+        // As where net.ipv4.tcp_fastopen lacks the server's bit, which is the default.
+        TCP_FASTOPEN = 23, Kernel;
         TCP_TIMESTAMP = 24, Kernel;
         TCP_NOTSENT_LOWAT = 25, Treatment::Number { get: not_sent, set: set_not_sent };
         TCP_CC_INFO = 26, Refuse(Errno::ENOPROTOOPT);
         TCP_SAVE_SYN = 27, HandOver;
         TCP_SAVED_SYN = 28, HandOver;
-        TCP_FASTOPEN_CONNECT = 30, HandOver;
+        // As without a cookie: an ordinary connect.
+        TCP_FASTOPEN_CONNECT = 30, Kernel;
         TCP_ULP = 31, special(Special::Ulp);
-        TCP_FASTOPEN_KEY = 33, HandOver;
-        TCP_FASTOPEN_NO_COOKIE = 34, HandOver;
+        TCP_FASTOPEN_KEY = 33, Kernel;
+        TCP_FASTOPEN_NO_COOKIE = 34, Kernel;
         TCP_ZEROCOPY_RECEIVE = 35, Refuse(Errno::ENOPROTOOPT);
         TCP_INQ = 36, flag!(report_in_queue);
         TCP_TX_DELAY = 37, HandOver;

@@ -62,7 +62,13 @@ fn treatment_for(open: &Open, level: c_int, name: c_int) -> Treatment {
     match (level, open.file.kind()) {
         (libc::IPPROTO_TCP, Kind::Udp) | (libc::IPPROTO_UDP, Kind::Tcp) => Treatment::Kernel,
         (libc::IPPROTO_IPV6, _) if !open.is_mapped() => Treatment::Kernel,
-        _ => treatment(level, name),
+        (_, kind) => match treatment(level, name) {
+            // A stream's octets arrive without their times.
+            Treatment::Special(Special::Timestamp | Special::TimestampNs) if kind == Kind::Tcp => {
+                Treatment::HandOver
+            }
+            known => known,
+        },
     }
 }
 
@@ -160,7 +166,7 @@ unsafe fn get_special(open: &Open, which: Special, out: &Out) -> Option<c_int> {
         }
         Special::Congestion => octets(read(open, |options| options.congestion).map(name_octets)),
         Special::Info => octets(tcp_info::read(open)),
-        Special::PacingRate | Special::Ulp => None,
+        Special::Ulp => None,
     }
 }
 
@@ -411,10 +417,6 @@ unsafe fn set_special(open: &Open, which: Special, given: &Given) -> Result<c_in
             }
             update(open, |options| options.receive_timestamp = on)
         }
-        Special::PacingRate => {
-            let rate = pacing_rate(fd)?;
-            update(open, |options| options.max_pacing_rate = rate)
-        }
         Special::MaxSegment => {
             // SAFETY: as the caller says.
             let segment = unsafe { given.int() }?;
@@ -439,12 +441,6 @@ fn kernel_timeout(fd: c_int, name: c_int) -> Result<Option<Duration>, Errno> {
     const _: () = assert!(size_of::<timeval>() == size_of::<[i64; 2]>());
     let timeout = Duration::new(seconds.max(0) as u64, micros.clamp(0, 999_999) as u32 * 1_000);
     Ok((!timeout.is_zero()).then_some(timeout))
-}
-
-/// `SO_MAX_PACING_RATE`, of which the kernel gives as many octets as it is asked for.
-fn pacing_rate(fd: c_int) -> Result<u64, Errno> {
-    let [low, high] = kernel_pair::<u32>(fd, libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE)?;
-    Ok(u64::from(high) << 32 | u64::from(low))
 }
 
 /// # Safety

@@ -5,7 +5,7 @@ use crate::descriptors::{self, Open};
 use crate::errno::{self, Errno};
 use crate::hook::real;
 use crate::messages::{buffer, plain};
-use crate::{copying, datagram, memory, passing, stream, waiting};
+use crate::{copying, datagram, memory, naming, passing, stream, waiting};
 use core::ffi::{c_int, c_uint, c_void};
 use engine::{Kind, Wait};
 use libc::{iovec, mmsghdr, msghdr, off_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
@@ -30,6 +30,9 @@ pub unsafe fn transmit(open: &Open, message: &msghdr, flags: c_int) -> Result<ss
     // SAFETY: as the caller says.
     let sent = unsafe {
         match open.file.kind() {
+            Kind::Tcp if flags & libc::MSG_FASTOPEN != 0 && !message.msg_name.is_null() => {
+                naming::connect_and_send(open, message, flags)
+            }
             Kind::Tcp => stream::send(open, message, flags),
             Kind::Udp => datagram::send(open, message, flags),
         }
