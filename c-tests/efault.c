@@ -1,15 +1,13 @@
-/*
- * Null pointers: EFAULT, as the kernel says it, never a crash and never lost data. (Other addresses
- * that are not mapped are a segmentation fault in a library, see DEVIATIONS.md.)
- */
+/* Bad pointers: EFAULT, as the kernel says it, never a crash and never lost data. */
 #include "common.h"
+#include <sys/mman.h>
 
 int main(void)
 {
 	watchdog(20);
 	int a, b;
 	char text[16] = {0};
-	void *bad = NULL;
+	void *bad = (void *)8;
 	tcp_pair(&a, &b);
 	CALL(send(a, bad, 4, 0));
 	CALL(write(a, bad, 4));
@@ -26,6 +24,7 @@ int main(void)
 	CALL(sendmsg(a, bad, 0));
 	CALL(recvmsg(b, bad, 0));
 	CALL(connect(a, bad, 16));
+	CALL(bind(a, bad, 16));
 	CALL(getsockname(a, bad, bad));
 	CALL(getsockopt(a, SOL_SOCKET, SO_ERROR, bad, bad));
 	CALL(setsockopt(a, SOL_SOCKET, SO_KEEPALIVE, bad, 4));
@@ -38,6 +37,14 @@ int main(void)
 	CALL(epoll_ctl(set, EPOLL_CTL_ADD, a, &event));
 	CALL(epoll_wait(set, bad, 1, 0));
 	CALL(epoll_wait(set, &event, 1, 0));
+
+	section("a read-only page");
+	char *page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	MUST(page != MAP_FAILED);
+	CALL(write(a, page, 4));
+	wait_for(b, POLLIN);
+	CALL(read(b, page, 4));
+	CALL(read(b, text, 4));
 
 	section("udp");
 	int c, d;
