@@ -151,8 +151,11 @@ fn engine_part(epfd: c_int, open: &Open) -> Result<EpollId, Errno> {
         Ok(_) | Err(Errno::ENOENT) => {}
         Err(errno) => return Err(errno),
     }
-    let _one = UPGRADING.lock().unwrap_or_else(PoisonError::into_inner);
-    descriptors::change(|| upgrade(open.engine, epfd))
+    // Within the change, so that no fork copies the lock while it is held.
+    descriptors::change(|| {
+        let _one = UPGRADING.lock().unwrap_or_else(PoisonError::into_inner);
+        upgrade(open.engine, epfd)
+    })
 }
 
 fn upgrade(engine: &Engine, epfd: c_int) -> Result<EpollId, Errno> {
@@ -172,10 +175,76 @@ fn upgrade(engine: &Engine, epfd: c_int) -> Result<EpollId, Errno> {
             return Err(Errno::ENOMEM);
         }
     };
+    let waiters = waiters + share(engine, epfd, set);
     if waiters > 0 {
         wake(epfd, waiters);
     }
     Ok(set)
+}
+
+/// Gives the engine's part to the duplicates of `epfd`, which were made while the set was the
+/// kernel's alone (mio makes one for every registry); how many threads wait on them.
+fn share(engine: &Engine, epfd: c_int, set: EpollId) -> u32 {
+    let mut waiters = 0;
+    for other in duplicates(epfd) {
+        engine.epoll_retain(set);
+        loop {
+            let before = descriptors::get(other);
+            let count = match before {
+                Entry::Kernel => 0,
+                Entry::PlainEpoll(count) => count,
+                Entry::Epoll(_) | Entry::Socket(_) => {
+                    engine.epoll_release(set);
+                    break;
+                }
+            };
+            if descriptors::exchange(other, before, Entry::Epoll(set)) {
+                waiters += count;
+                break;
+            }
+        }
+    }
+    waiters
+}
+
+/// The other descriptors of this process that are the same set.
+fn duplicates(epfd: c_int) -> Vec<c_int> {
+    let _bypass = engine::thread::bypass();
+    let Ok(folder) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
+    let is_set = |fd: &c_int| {
+        let link = std::fs::read_link(format!("/proc/self/fd/{fd}"));
+        link.is_ok_and(|target| target.as_os_str() == "anon_inode:[eventpoll]")
+    };
+    let numbers = folder.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let usable = |fd: &c_int| *fd != epfd && (*fd as usize) < descriptors::CAPACITY;
+    let others: Vec<c_int> =
+        numbers.filter(usable).filter(|fd| !engine::protected_fd(*fd)).filter(is_set).collect();
+    if others.is_empty() {
+        return others;
+    }
+    // What is in a set cannot be added to it again, whichever descriptor names the set.
+    let mut nothing = epoll_event { events: 0, u64: 0 };
+    // SAFETY: descriptors of this process, a valid event.
+    unsafe {
+        let probe = libc::eventfd(0, libc::EFD_CLOEXEC);
+        let event = &raw mut nothing;
+        let put = |fd| real::epoll_ctl(fd, libc::EPOLL_CTL_ADD, probe, event) == 0;
+        let take = |fd| real::epoll_ctl(fd, libc::EPOLL_CTL_DEL, probe, core::ptr::null_mut());
+        let added = put(epfd);
+        let is_same = |fd: &c_int| {
+            let distinct = put(*fd);
+            if distinct {
+                take(*fd);
+            }
+            !distinct && errno::get() == Errno::EEXIST
+        };
+        let same = if added { others.into_iter().filter(is_same).collect() } else { Vec::new() };
+        if added {
+            take(epfd);
+        }
+        real::close(probe);
+        same
+    }
 }
 
 /// How many descriptors a real set holds (proc(5), /proc/pid/fdinfo).
@@ -313,7 +382,16 @@ unsafe fn wait_in_engine(
     memory::writable(events, size_of::<epoll_event>())?;
     // SAFETY: the program's array has `count` places, and its mask is null or valid.
     let (events, mask) = unsafe { (core::slice::from_raw_parts_mut(events, count), mask.as_ref()) };
-    Ok(engine.epoll_wait(set, epfd, events, wait, mask)? as c_int)
+    loop {
+        let found = engine.epoll_wait(set, epfd, events, wait, mask)? as c_int;
+        // SAFETY: that many were filled.
+        let kept = unsafe { without_wake(events.as_mut_ptr(), found) };
+        if kept > 0 || found == 0 {
+            return Ok(kept);
+        }
+        // The set gets its part just now; what woke its waiters is taken out of it at the end.
+        drop(UPGRADING.lock().unwrap_or_else(PoisonError::into_inner));
+    }
 }
 
 /// Waits on a set of the kernel's alone. `None` if it got a part in the engine meanwhile and there
