@@ -45,7 +45,7 @@ suite() {
     rm -f "$logs/$name.count"
     echo "---- $name"
     timeout --kill-after=10 "$limit" /usr/bin/python3 tests/run.py "$name" </dev/null 2>&1 |
-        tee "$logs/$name.log" | grep -vE '^[0-9]+ passed, [0-9]+ failed$|^failed: '
+        tee "$logs/$name.log" | grep --line-buffered -vE '^[0-9]+ passed, [0-9]+ failed$|^failed: '
     if [ -s "$logs/$name.count" ]; then
         read -r good bad <"$logs/$name.count"
     else
