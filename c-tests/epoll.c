@@ -407,6 +407,43 @@ static void threads(void)
 	close(set);
 }
 
+static void *add_pipe_waiter(void *data)
+{
+	(void)data;
+	show("a set of a pipe that gets its first socket while a thread waits", 2000);
+	return NULL;
+}
+
+static void first_sockets(void)
+{
+	section("a duplicate made before the first socket");
+	tcp_pair(&a, &b);
+	set = epoll_create1(0);
+	int twin = fcntl(set, F_DUPFD_CLOEXEC, 0);
+	struct epoll_event event = {EPOLLOUT, {.u64 = 4}};
+	CALL(epoll_ctl(twin, EPOLL_CTL_ADD, a, &event));
+	show("through the original", 1000);
+	close(twin);
+	show("after the duplicate is closed", 1000);
+	close(set);
+
+	section("the first socket beside a pipe");
+	int pipes[2];
+	MUST(pipe(pipes) == 0);
+	set = epoll_create1(0);
+	CALL(control(EPOLL_CTL_ADD, pipes[0], EPOLLIN, 1));
+	pthread_t thread;
+	MUST(pthread_create(&thread, NULL, add_pipe_waiter, NULL) == 0);
+	pause_ms(60);
+	CALL(control(EPOLL_CTL_ADD, a, EPOLLOUT, 2));
+	pthread_join(thread, NULL);
+	close(set);
+	close(pipes[0]);
+	close(pipes[1]);
+	close(a);
+	close(b);
+}
+
 static void failures(void)
 {
 	section("failures");
@@ -482,6 +519,7 @@ int main(void)
 	nested();
 	waits();
 	threads();
+	first_sockets();
 	failures();
 	many();
 	return 0;
