@@ -8,6 +8,7 @@ use crate::descriptors::{self, Entry};
 use crate::errno;
 use crate::guard;
 use crate::hook::real;
+use crate::signals;
 use core::arch::naked_asm;
 use core::cell::{Cell, UnsafeCell};
 use core::ffi::{c_char, c_int};
@@ -70,6 +71,7 @@ fn end_in_parent(child: Option<pid_t>) {
 
 unsafe extern "C" fn in_child() {
     HOOKED.set(false);
+    signals::reset_in_child();
     if guard::ours()
         && let Some(token) = PREPARED.take()
     {

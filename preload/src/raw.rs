@@ -117,6 +117,7 @@ unsafe fn hooked(number: c_long, w: [usize; 6]) -> Option<c_long> {
         SYS_epoll_wait => readiness::epoll_wait(0, 1, 2, 3),
         SYS_getsockopt => options::getsockopt(0, 1, 2, 3, 4),
         SYS_setsockopt => options::setsockopt(0, 1, 2, 3, 4),
+        SYS_fork => process::fork(),
         SYS_execve => process::execve(0, 1, 2),
         SYS_execveat => process::execveat(0, 1, 2, 3, 4),
     })

@@ -65,6 +65,11 @@ pub fn init() {
     engine::thread::set_runner(send_again);
 }
 
+/// In a fork's child: another thread of the parent may have been changing a handler.
+pub fn reset_in_child() {
+    CHANGING.store(false, Ordering::Release);
+}
+
 fn action(signal: c_int) -> Option<&'static Action> {
     usize::try_from(signal).ok().and_then(|at| ACTIONS.get(at))
 }
