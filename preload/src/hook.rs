@@ -64,7 +64,8 @@ macro_rules! symbols {
         $family:ident {
             $(
                 $(#[doc = $doc:literal])*
-                fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty $(, $kind:ident)? $(= $number:ident)?;
+                fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty
+                    $(, $kind:ident)? $(= $number:ident)?;
             )*
         }
     )*) => {
@@ -91,7 +92,9 @@ macro_rules! symbols {
         /// The exported functions.
         mod export {
             use super::*;
-            $($(symbols!(@export [$($kind)?] [$(#[doc = $doc])*] $family $name($($arg: $ty),*) -> $ret);)*)*
+            $($(symbols!(
+                @export [$($kind)?] [$(#[doc = $doc])*] $family $name($($arg: $ty),*) -> $ret
+            );)*)*
         }
     };
     (@cstr $name:ident) => {
@@ -101,7 +104,10 @@ macro_rules! symbols {
             Err(_) => panic!("a function's name has a NUL in it"),
         }
     };
-    (@real [$($kind:ident)?] $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty, [$($number:ident)?]) => {
+    (
+        @real [$($kind:ident)?] $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty,
+        [$($number:ident)?]
+    ) => {
         /// The real function of this name.
         ///
         /// # Safety
@@ -132,8 +138,13 @@ macro_rules! symbols {
     (@absent [$number:ident] $name:ident($($arg:ident),*) -> $ret:ty) => {
         return early(libc::$number, &[$($arg.word()),*]) as $ret
     };
-    (@export [asm] [$(#[$doc:meta])*] $family:ident $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty) => {};
-    (@export [] [$(#[$doc:meta])*] $family:ident $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty) => {
+    (
+        @export [asm] [$(#[$doc:meta])*] $family:ident $name:ident($($arg:ident: $ty:ty),*)
+        -> $ret:ty
+    ) => {};
+    (
+        @export [] [$(#[$doc:meta])*] $family:ident $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty
+    ) => {
         $(#[$doc])*
         #[allow(clippy::missing_safety_doc, clippy::too_many_arguments, non_snake_case)]
         #[cfg_attr(not(test), unsafe(no_mangle))]

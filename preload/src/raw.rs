@@ -37,7 +37,9 @@ pub unsafe fn syscall(
 }
 
 macro_rules! route {
-    ($number:expr, $words:expr, { $($name:ident => $module:ident::$hook:ident($($i:literal),*),)* }) => {
+    ($number:expr, $words:expr, {
+        $($name:ident => $module:ident::$hook:ident($($i:literal),*),)*
+    }) => {
         match $number {
             $(libc::$name => {
                 // SAFETY: the caller's arguments, in registers, are what the function takes.

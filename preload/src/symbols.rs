@@ -17,7 +17,9 @@ symbols! {
         /// Makes a kernel socket, and for IPv4 TCP and UDP a socket of the stack beside it.
         fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int = SYS_socket;
         /// The kernel's; forgets what the new descriptors' numbers meant.
-        fn socketpair(domain: c_int, kind: c_int, protocol: c_int, pair: *mut c_int) -> c_int = SYS_socketpair;
+        fn socketpair(
+            domain: c_int, kind: c_int, protocol: c_int, pair: *mut c_int
+        ) -> c_int = SYS_socketpair;
         /// Closes the descriptor; the last one of a file closes the stack's socket.
         fn close(fd: c_int) -> c_int = SYS_close;
         /// Shuts one or both directions.
@@ -32,7 +34,7 @@ symbols! {
         fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int = SYS_fcntl;
         /// As fcntl.
         fn fcntl64(fd: c_int, command: c_int, argument: usize) -> c_int = SYS_fcntl;
-        /// FIONBIO, FIONREAD, SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK, FIOASYNC, SIOCGSTAMP; the rest is the kernel's.
+        /// FIONBIO, FIONREAD, SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK, FIOASYNC; the rest is the kernel's.
         fn ioctl(fd: c_int, request: c_ulong, argument: usize) -> c_int = SYS_ioctl;
         /// Closes a range, sparing the engine's own descriptors.
         fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int = SYS_close_range;
@@ -58,36 +60,52 @@ symbols! {
         fn getpeername(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int;
     }
 
-    /// Data. pread, pwrite and their kin are not here: the kernel's socket answers ESPIPE by itself.
+    /// Data. pread, pwrite and their kin are not here: the kernel's socket answers ESPIPE itself.
     transfer {
         /// Receives.
         fn read(fd: c_int, buffer: *mut c_void, count: size_t) -> ssize_t = SYS_read;
         /// Receives into several buffers.
         fn readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t = SYS_readv;
         /// readv when the offset is -1.
-        fn preadv2(fd: c_int, iov: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t;
+        fn preadv2(
+            fd: c_int, iov: *const iovec, count: c_int, offset: off_t, flags: c_int
+        ) -> ssize_t;
         /// As preadv2.
-        fn preadv64v2(fd: c_int, iov: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t;
+        fn preadv64v2(
+            fd: c_int, iov: *const iovec, count: c_int, offset: off_t, flags: c_int
+        ) -> ssize_t;
         /// Sends.
         fn write(fd: c_int, buffer: *const c_void, count: size_t) -> ssize_t = SYS_write;
         /// Sends several buffers.
         fn writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t = SYS_writev;
         /// writev when the offset is -1.
-        fn pwritev2(fd: c_int, iov: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t;
+        fn pwritev2(
+            fd: c_int, iov: *const iovec, count: c_int, offset: off_t, flags: c_int
+        ) -> ssize_t;
         /// As pwritev2.
-        fn pwritev64v2(fd: c_int, iov: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t;
+        fn pwritev64v2(
+            fd: c_int, iov: *const iovec, count: c_int, offset: off_t, flags: c_int
+        ) -> ssize_t;
         /// Receives with flags.
         fn recv(fd: c_int, buffer: *mut c_void, count: size_t, flags: c_int) -> ssize_t;
         /// Receives and says from whom.
-        fn recvfrom(fd: c_int, buffer: *mut c_void, count: size_t, flags: c_int, address: *mut sockaddr, len: *mut socklen_t) -> ssize_t;
+        fn recvfrom(
+            fd: c_int, buffer: *mut c_void, count: size_t, flags: c_int, address: *mut sockaddr,
+            len: *mut socklen_t
+        ) -> ssize_t;
         /// Receives with control messages.
         fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t;
         /// Receives several messages.
-        fn recvmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int, timeout: *mut timespec) -> c_int;
+        fn recvmmsg(
+            fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int, timeout: *mut timespec
+        ) -> c_int;
         /// Sends with flags.
         fn send(fd: c_int, buffer: *const c_void, count: size_t, flags: c_int) -> ssize_t;
         /// Sends to an address; an unbound UDP socket decides its path by it.
-        fn sendto(fd: c_int, buffer: *const c_void, count: size_t, flags: c_int, address: *const sockaddr, len: socklen_t) -> ssize_t;
+        fn sendto(
+            fd: c_int, buffer: *const c_void, count: size_t, flags: c_int, address: *const
+            sockaddr, len: socklen_t
+        ) -> ssize_t;
         /// Sends with control messages.
         fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t;
         /// Sends several messages.
@@ -97,13 +115,21 @@ symbols! {
         /// As sendfile.
         fn sendfile64(out: c_int, input: c_int, offset: *mut off_t, count: size_t) -> ssize_t;
         /// Moves between a pipe and a socket.
-        fn splice(input: c_int, input_offset: *mut off_t, out: c_int, out_offset: *mut off_t, count: size_t, flags: c_uint) -> ssize_t;
+        fn splice(
+            input: c_int, input_offset: *mut off_t, out: c_int, out_offset: *mut off_t, count:
+            size_t, flags: c_uint
+        ) -> ssize_t;
         /// read, fortified.
         fn __read_chk(fd: c_int, buffer: *mut c_void, count: size_t, room: size_t) -> ssize_t;
         /// recv, fortified.
-        fn __recv_chk(fd: c_int, buffer: *mut c_void, count: size_t, room: size_t, flags: c_int) -> ssize_t;
+        fn __recv_chk(
+            fd: c_int, buffer: *mut c_void, count: size_t, room: size_t, flags: c_int
+        ) -> ssize_t;
         /// recvfrom, fortified.
-        fn __recvfrom_chk(fd: c_int, buffer: *mut c_void, count: size_t, room: size_t, flags: c_int, address: *mut sockaddr, len: *mut socklen_t) -> ssize_t;
+        fn __recvfrom_chk(
+            fd: c_int, buffer: *mut c_void, count: size_t, room: size_t, flags: c_int, address:
+            *mut sockaddr, len: *mut socklen_t
+        ) -> ssize_t;
     }
 
     /// Streams on a socket: libc's own would read the kernel's socket.
@@ -121,43 +147,72 @@ symbols! {
         /// dprintf, fortified.
         fn __dprintf_chk(fd: c_int, flag: c_int, format: *const c_char) -> c_int, asm;
         /// vdprintf, fortified.
-        fn __vdprintf_chk(fd: c_int, flag: c_int, format: *const c_char, arguments: *mut VaList) -> c_int;
+        fn __vdprintf_chk(
+            fd: c_int, flag: c_int, format: *const c_char, arguments: *mut VaList
+        ) -> c_int;
     }
 
     /// Waiting for readiness, on descriptors of both worlds together.
     readiness {
         /// Waits on sets.
-        fn select(count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, timeout: *mut timeval) -> c_int;
+        fn select(
+            count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, timeout:
+            *mut timeval
+        ) -> c_int;
         /// The same with a signal mask.
-        fn pselect(count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, timeout: *const timespec, mask: *const sigset_t) -> c_int;
+        fn pselect(
+            count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, timeout:
+            *const timespec, mask: *const sigset_t
+        ) -> c_int;
         /// Waits on a list.
         fn poll(entries: *mut pollfd, count: nfds_t, timeout_ms: c_int) -> c_int = SYS_poll;
         /// The same with a signal mask.
-        fn ppoll(entries: *mut pollfd, count: nfds_t, timeout: *const timespec, mask: *const sigset_t) -> c_int;
+        fn ppoll(
+            entries: *mut pollfd, count: nfds_t, timeout: *const timespec, mask: *const sigset_t
+        ) -> c_int;
         /// poll, fortified.
-        fn __poll_chk(entries: *mut pollfd, count: nfds_t, timeout_ms: c_int, room: size_t) -> c_int;
+        fn __poll_chk(
+            entries: *mut pollfd, count: nfds_t, timeout_ms: c_int, room: size_t
+        ) -> c_int;
         /// ppoll, fortified.
-        fn __ppoll_chk(entries: *mut pollfd, count: nfds_t, timeout: *const timespec, mask: *const sigset_t, room: size_t) -> c_int;
+        fn __ppoll_chk(
+            entries: *mut pollfd, count: nfds_t, timeout: *const timespec, mask: *const sigset_t,
+            room: size_t
+        ) -> c_int;
         /// A kernel epoll set; the stack's part is added when it is first needed.
         fn epoll_create(size: c_int) -> c_int = SYS_epoll_create;
         /// The same with flags.
         fn epoll_create1(flags: c_int) -> c_int = SYS_epoll_create1;
         /// Adds, changes, removes a descriptor of either world.
-        fn epoll_ctl(set: c_int, operation: c_int, fd: c_int, event: *mut epoll_event) -> c_int = SYS_epoll_ctl;
+        fn epoll_ctl(
+            set: c_int, operation: c_int, fd: c_int, event: *mut epoll_event
+        ) -> c_int = SYS_epoll_ctl;
         /// Waits on a set.
-        fn epoll_wait(set: c_int, events: *mut epoll_event, count: c_int, timeout_ms: c_int) -> c_int = SYS_epoll_wait;
+        fn epoll_wait(
+            set: c_int, events: *mut epoll_event, count: c_int, timeout_ms: c_int
+        ) -> c_int = SYS_epoll_wait;
         /// The same with a signal mask.
-        fn epoll_pwait(set: c_int, events: *mut epoll_event, count: c_int, timeout_ms: c_int, mask: *const sigset_t) -> c_int;
+        fn epoll_pwait(
+            set: c_int, events: *mut epoll_event, count: c_int, timeout_ms: c_int, mask: *const
+            sigset_t
+        ) -> c_int;
         /// The same with a finer timeout.
-        fn epoll_pwait2(set: c_int, events: *mut epoll_event, count: c_int, timeout: *const timespec, mask: *const sigset_t) -> c_int;
+        fn epoll_pwait2(
+            set: c_int, events: *mut epoll_event, count: c_int, timeout: *const timespec, mask:
+            *const sigset_t
+        ) -> c_int;
     }
 
     /// Options.
     options {
         /// Reads an option.
-        fn getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut socklen_t) -> c_int;
+        fn getsockopt(
+            fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut socklen_t
+        ) -> c_int;
         /// Changes an option.
-        fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: socklen_t) -> c_int;
+        fn setsockopt(
+            fd: c_int, level: c_int, name: c_int, value: *const c_void, len: socklen_t
+        ) -> c_int;
         /// Whether the urgent mark is next.
         fn sockatmark(fd: c_int) -> c_int;
     }
@@ -171,17 +226,28 @@ symbols! {
         /// fork, and the parent leaves gracefully.
         fn daemon(keep_directory: c_int, keep_stdio: c_int) -> c_int;
         /// Close-on-exec descriptors leave the stack; the others stay held until the process ends.
-        fn execve(path: *const c_char, arguments: *const *const c_char, environment: *const *const c_char) -> c_int = SYS_execve;
+        fn execve(
+            path: *const c_char, arguments: *const *const c_char, environment: *const *const
+            c_char
+        ) -> c_int = SYS_execve;
         /// As execve.
         fn execv(path: *const c_char, arguments: *const *const c_char) -> c_int;
         /// As execve.
         fn execvp(file: *const c_char, arguments: *const *const c_char) -> c_int;
         /// As execve.
-        fn execvpe(file: *const c_char, arguments: *const *const c_char, environment: *const *const c_char) -> c_int;
+        fn execvpe(
+            file: *const c_char, arguments: *const *const c_char, environment: *const *const
+            c_char
+        ) -> c_int;
         /// As execve.
-        fn fexecve(fd: c_int, arguments: *const *const c_char, environment: *const *const c_char) -> c_int;
+        fn fexecve(
+            fd: c_int, arguments: *const *const c_char, environment: *const *const c_char
+        ) -> c_int;
         /// As execve.
-        fn execveat(directory: c_int, path: *const c_char, arguments: *const *const c_char, environment: *const *const c_char, flags: c_int) -> c_int;
+        fn execveat(
+            directory: c_int, path: *const c_char, arguments: *const *const c_char, environment:
+            *const *const c_char, flags: c_int
+        ) -> c_int;
         /// As execve.
         fn execl(path: *const c_char, first: *const c_char) -> c_int, asm;
         /// As execve.
@@ -221,6 +287,8 @@ symbols! {
     /// The way round libc.
     raw {
         /// Socket calls go to the hooks above; io_uring_setup answers ENOSYS.
-        fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> c_long;
+        fn syscall(
+            number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize
+        ) -> c_long;
     }
 }

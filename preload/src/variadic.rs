@@ -89,7 +89,9 @@ macro_rules! variadic {
 }
 
 variadic!(dprintf(fd: c_int, format: *const c_char), "16", "rdx" => vdprintf);
-variadic!(__dprintf_chk(fd: c_int, flag: c_int, format: *const c_char), "24", "rcx" => vdprintf_chk);
+variadic!(
+    __dprintf_chk(fd: c_int, flag: c_int, format: *const c_char), "24", "rcx" => vdprintf_chk
+);
 variadic!(execl(path: *const c_char, first: *const c_char), "16", "rdx" => execl_list);
 variadic!(execlp(file: *const c_char, first: *const c_char), "16", "rdx" => execlp_list);
 variadic!(execle(path: *const c_char, first: *const c_char), "16", "rdx" => execle_list);
