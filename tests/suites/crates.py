@@ -9,49 +9,47 @@ which no library can interpose; it is built with rustix's libc backend, as a dis
 """
 
 import concurrent.futures
-import hashlib
 import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
-import tarfile
 import time
-import urllib.request
 
 import compare
 
 HERE = pathlib.Path(__file__).resolve().parent
 SCRATCH = pathlib.Path(os.environ.get("TESTS_SCRATCH", "/var/tmp/onwire-suites"))
-CRATES = {  # name: (version, SHA-256 of the package)
-    "tokio": ("1.54.1", "b52fd3255258d26fac7264ab5a76b53c13367136dc011d3d6ad4f8ed070396a3"),
-    "polling": ("3.11.0", "5d0e4f59085d47d8241c88ead0f274e8a0cb551f3625263c05eb8dd897c34218"),
-    "async-io": ("2.6.0", "456b8a8feb6f42d237746d4b3e9a178494627745c3c56c6ea55d92ba50d026fc"),
-}
+CRATES = {"tokio": "1.54.1", "polling": "3.11.0", "async-io": "2.6.0"}
 TOKIO_TESTS = re.compile(r"^(tcp_.*|udp|net_.*|io_.*)\.rs$")
 SECONDS = 60  # one test binary
 
 
 def fetch():
-    """Downloads and unpacks what is missing; the workspace's folder."""
+    """Has cargo download what is missing; the workspace's folder."""
     workspace = SCRATCH / "ws"
     workspace.mkdir(parents=True, exist_ok=True)
-    for name, (version, digest) in CRATES.items():
-        package = SCRATCH / f"{name}-{version}.crate"
-        if not package.exists():
-            url = f"https://static.crates.io/crates/{name}/{name}-{version}.crate"
-            request = urllib.request.Request(url, headers={"User-Agent": "onwire-tests"})
-            package.write_bytes(urllib.request.urlopen(request, timeout=60).read())
-        data = package.read_bytes()
-        if hashlib.sha256(data).hexdigest() != digest:
-            package.unlink()
-            raise RuntimeError(f"{package} has another checksum than expected")
-        if not (workspace / f"{name}-{version}").exists():
-            with tarfile.open(package) as archive:
-                archive.extractall(workspace)
-    members = [f"{name}-{version}" for name, (version, _) in CRATES.items()]
+    missing = {name: version for name, version in CRATES.items()
+               if not (workspace / f"{name}-{version}").exists()}
+    if missing:
+        seed = SCRATCH / "seed"
+        (seed / "src").mkdir(parents=True, exist_ok=True)
+        (seed / "src" / "lib.rs").touch()
+        wanted = "\n".join(f'{name} = "={version}"' for name, version in CRATES.items())
+        (seed / "Cargo.toml").write_text(
+            '[package]\nname = "seed"\nversion = "0.0.0"\nedition = "2021"\n\n'
+            f"[dependencies]\n{wanted}\n\n[workspace]\n")
+        vendored = SCRATCH / "vendored"
+        subprocess.run(["cargo", "vendor", "-q", "--versioned-dirs", str(vendored)], cwd=seed,
+                       check=True, stdout=subprocess.DEVNULL, timeout=300)
+        for name, version in missing.items():
+            shutil.copytree(vendored / f"{name}-{version}", workspace / f"{name}-{version}")
+            # Vendored packages carry a checksum of every file, which a path dependency has not.
+            (workspace / f"{name}-{version}" / ".cargo-checksum.json").unlink(missing_ok=True)
+    members = [f"{name}-{version}" for name, version in CRATES.items()]
     patches = "\n".join(f'{name} = {{ path = "{name}-{version}" }}'
-                        for name, (version, _) in CRATES.items())
+                        for name, version in CRATES.items())
     text = (f"[workspace]\nresolver = \"2\"\nmembers = {json.dumps(members)}\n\n"
             f"[patch.crates-io]\n{patches}\n\n"
             "[profile.dev]\ndebug = 0\nincremental = false\n")
