@@ -61,7 +61,7 @@ def fetch():
 
 def build(workspace, log, jobs):
     """Builds every test once; {name: binary}."""
-    version = CRATES["tokio"][0]
+    version = CRATES["tokio"]
     names = sorted(path.stem for path in (workspace / f"tokio-{version}" / "tests").iterdir()
                    if TOKIO_TESTS.match(path.name))
     tokio = [word for name in names for word in ("--test", name)]
