@@ -8,6 +8,8 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD logs=$PWD/target/test-logs
 mkdir -p "$logs"
+# Built once and not again: neither increments nor debugging information pay.
+export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0
 passed=0 failed=0 failures=()
 wanted=("$@")
 begun=$SECONDS
