@@ -148,7 +148,7 @@ impl SharedLock {
 }
 
 /// Whether the thread runs. A process that is dead but not yet waited for does not.
-fn is_alive(tid: u32) -> bool {
+pub(crate) fn is_alive(tid: u32) -> bool {
     if !sys::exists(tid) {
         return false;
     }

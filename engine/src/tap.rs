@@ -4,16 +4,19 @@
 //! kernel's interface: address, MTU, up. Called once, by device setup. It makes no interface: the
 //! driver does, and the kernel removes it with the driver's descriptor.
 
+use crate::lock;
 use control::{Client, Lease, LeaseError, LeaseHolder, RunDir, run_dir};
 use stack::addr::Cidr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a lingering engine may take to leave: it may be sending what a program left unsent.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two looks at a lease whose engine is leaving.
+const LEAVE_TICK: Duration = Duration::from_millis(10);
 
 /// A default TAP that is ours alone.
 #[derive(Debug)]
@@ -91,20 +94,33 @@ pub(crate) fn acquire(
     path: &Path,
     holder: &LeaseHolder,
 ) -> Result<Lease, LeaseError> {
-    match Lease::acquire(path, holder) {
-        Err(LeaseError::Held(Some(other))) => {
-            if ask_to_leave(run_dir, &other, &holder.program) {
-                return Lease::acquire(path, holder);
-            }
+    let patient_until = Instant::now() + LEAVE_PATIENCE;
+    loop {
+        match Lease::acquire(path, holder) {
             Err(LeaseError::Held(Some(other)))
+                if Instant::now() < patient_until
+                    && ask_to_leave(run_dir, &other, &holder.program) =>
+            {
+                // It is on its way, or its keeper is about to see that the last program ended.
+                std::thread::sleep(LEAVE_TICK);
+            }
+            result => return result,
         }
-        result => result,
     }
 }
 
+/// Asks the keeper to leave if no program of the engine lives any more; whether that is so.
 fn ask_to_leave(run_dir: &RunDir, holder: &LeaseHolder, program: &str) -> bool {
-    let Ok(client) = Client::connect(&run_dir.control_socket(holder.pid)) else { return false };
-    client.leave(program, LEAVE_PATIENCE).unwrap_or(false)
+    let Ok(mut client) = Client::connect(&run_dir.control_socket(holder.pid)) else {
+        return !lock::is_alive(holder.pid);
+    };
+    let Ok(info) = client.info() else { return !lock::is_alive(holder.pid) };
+    if info.programs.iter().any(|program| lock::is_alive(program.pid)) {
+        return false;
+    }
+    // A keeper that has not seen the end yet says no: it is asked again.
+    let _ = client.leave(program, LEAVE_PATIENCE);
+    true
 }
 
 /// Whether the kernel has an interface of this name.
