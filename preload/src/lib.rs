@@ -3,7 +3,7 @@
 //! A hook is a few lines: guard → lookup → decode → call → encode. `symbols.rs` is the table of
 //! them all and `hook.rs` what becomes of it; `descriptors.rs` tells in a few nanoseconds that a
 //! descriptor is the kernel's, which most are; `policy.rs` decides whose network a socket uses;
-//! `errno.rs` makes the numbers. The families of functions have a file each. The engine below does
+//! `abi` makes the numbers and knows the options. The families of functions have a file each. The engine below does
 //! the work; nothing here touches a packet.
 //!
 //! What holds in every hook:
@@ -19,20 +19,18 @@
 #[global_allocator]
 static ALLOCATOR: engine::alloc::Allocator = engine::alloc::Allocator;
 
+use abi::{errno, memory, messages, option_table, tcp_info};
+
 mod address;
 pub mod api;
 mod copying;
 mod datagram;
 mod descriptors;
-mod errno;
 mod guard;
 mod hook;
 mod lifecycle;
 mod mapped;
-mod memory;
-mod messages;
 mod naming;
-mod option_table;
 mod options;
 mod passing;
 mod policy;
@@ -44,7 +42,6 @@ mod signals;
 mod startup;
 mod stdio;
 mod stream;
-mod tcp_info;
 mod transfer;
 mod variadic;
 mod waiting;

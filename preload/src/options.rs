@@ -165,7 +165,7 @@ unsafe fn get_special(open: &Open, which: Special, out: &Out) -> Option<c_int> {
             octets(read(open, |options| options.receive_timeout).map(time_octets))
         }
         Special::Congestion => octets(read(open, |options| options.congestion).map(name_octets)),
-        Special::Info => octets(tcp_info::read(open)),
+        Special::Info => octets(info(open)),
         Special::Ulp => None,
     }
 }
@@ -177,6 +177,15 @@ fn take_error(open: &Open) -> Result<c_int, Errno> {
         Some(error) => Ok(Errno::from(error).0),
         None if open.is_dual() => kernel_int(open.fd, libc::SOL_SOCKET, libc::SO_ERROR),
         None => Ok(0),
+    }
+}
+
+/// `TCP_INFO`; UDP has none.
+fn info(open: &Open) -> Result<Vec<u8>, Errno> {
+    match open.engine.with(open.id, |shard, socket, now| shard.info(now, socket)) {
+        Ok(info) => Ok(tcp_info::encode(&info)),
+        Err(stack::error::Error::OperationNotSupported) => Err(Errno::ENOPROTOOPT),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -2,7 +2,7 @@
 //! that touches it would crash.
 //!
 //! Owns the probes: two functions of one instruction that can fault, and the handler's way out of
-//! them ([`recover`], called by `signals.rs` for SIGSEGV and SIGBUS). A hook probes what a program
+//! them ([`recover`], called by a handler of SIGSEGV and SIGBUS). A hook probes what a program
 //! passed before it, or the stack, touches it; each page once, which costs a few cycles of memory
 //! that is about to be touched anyway.
 
@@ -98,32 +98,5 @@ fn probe(start: usize, len: usize, touch: unsafe extern "C" fn(usize) -> u32) ->
             return Ok(());
         }
         at = ((at & !(PAGE - 1)) + PAGE).min(last);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memory_that_is_not_there_is_found_without_a_crash() {
-        crate::signals::catch_faults();
-        // SAFETY: fresh mappings of our own, the middle one not to be written.
-        let pages = unsafe {
-            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-            let pages = libc::mmap(core::ptr::null_mut(), 3 * PAGE, libc::PROT_READ, flags, -1, 0);
-            assert_eq!(libc::mprotect(pages, PAGE, libc::PROT_READ | libc::PROT_WRITE), 0);
-            assert_eq!(libc::munmap(pages.byte_add(2 * PAGE), PAGE), 0);
-            pages
-        };
-        assert_eq!(readable(pages, 2 * PAGE), Ok(()));
-        assert_eq!(readable(pages, 2 * PAGE + 1), Err(Errno::EFAULT));
-        assert_eq!(writable(pages, PAGE), Ok(()));
-        assert_eq!(writable(pages, PAGE + 1), Err(Errno::EFAULT));
-        assert_eq!(writable(8 as *const u8, 1), Err(Errno::EFAULT));
-        assert_eq!(readable(core::ptr::null::<u8>(), 0), Ok(()));
-        assert_eq!(readable(usize::MAX as *const u8, 2), Err(Errno::EFAULT));
-        // SAFETY: what is left of the mappings.
-        unsafe { libc::munmap(pages, 2 * PAGE) };
     }
 }

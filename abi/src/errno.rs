@@ -12,7 +12,9 @@ pub struct Errno(pub c_int);
 
 macro_rules! errno_constants {
     ($($name:ident)*) => {
-        impl Errno { $(pub const $name: Errno = Errno(libc::$name);)* }
+        impl Errno {
+            $(#[doc = concat!("`", stringify!($name), "`.")] pub const $name: Errno = Errno(libc::$name);)*
+        }
     };
 }
 

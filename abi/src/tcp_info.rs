@@ -1,27 +1,15 @@
 //! `TCP_INFO`: the stack's figures in the layout of Linux's `struct tcp_info` (linux/tcp.h).
 //!
-//! Called by `options.rs`. A program with an older, shorter struct gets its beginning.
+//! A program with an older, shorter struct gets its beginning.
 
-use crate::descriptors::Open;
-use crate::errno::Errno;
 use stack::tcp::TcpInfo;
-
-/// The figures of a socket, as Linux lays them out.
-///
-/// # Errors
-/// `ENOPROTOOPT` on UDP.
-pub fn read(open: &Open) -> Result<Vec<u8>, Errno> {
-    match open.engine.with(open.id, |shard, socket, now| shard.info(now, socket)) {
-        Ok(info) => Ok(encode(&info)),
-        Err(stack::error::Error::OperationNotSupported) => Err(Errno::ENOPROTOOPT),
-        Err(error) => Err(error.into()),
-    }
-}
 
 /// Octets of the struct as of Linux 6.7.
 const LEN: usize = 248;
 
-fn encode(i: &TcpInfo) -> Vec<u8> {
+/// The figures of a socket, as Linux lays them out.
+#[must_use]
+pub fn encode(i: &TcpInfo) -> Vec<u8> {
     let mut out = Vec::with_capacity(LEN);
     out.extend([i.state, i.ca_state, i.retransmits, i.probes, i.backoff, i.options]);
     out.push(i.snd_wscale & 0xf | i.rcv_wscale << 4);
