@@ -314,9 +314,9 @@ fn stat(group: &str, name: &str) -> u64 {
     client.stats().unwrap().get(group, name).unwrap_or_else(|| panic!("no {group}.{name}"))
 }
 
-/// Waits until `condition`, for at most three seconds.
+/// Waits until `condition`, for at most ten seconds: the machine may be busy.
 fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(3);
+    let end = Instant::now() + Duration::from_secs(10);
     while !condition() {
         assert!(Instant::now() < end, "{what}");
         std::thread::sleep(Duration::from_millis(10));
@@ -700,6 +700,12 @@ fn a_memif_link_between_two_programs() {
     link(&format!("memif:{path},role=server"), &format!("memif:{path}"), &path);
 }
 
+/// The file that says that the server of a link listens. Its start waits for the client's, so the
+/// client is up before that: a connection then would rightly be refused.
+fn link_listens() -> std::path::PathBuf {
+    std::path::Path::new(&std::env::var_os("ONWIRE_TEST_RUN_DIR").unwrap()).join("listens")
+}
+
 /// A server on one end of a link, whose child serves, and a client in another program.
 fn link(server: &str, client: &str, path: &str) {
     let client = format!("link {client} balanced");
@@ -719,8 +725,10 @@ fn link(server: &str, client: &str, path: &str) {
             shard.listen(now, socket, 16)
         })
         .unwrap();
+    std::fs::write(link_listens(), []).unwrap();
     for _ in 0..2 {
-        let (connection, _) = engine.accept(file, Wait::Forever).unwrap();
+        let patience = Wait::Until(engine.now() + Duration::from_secs(20));
+        let (connection, _) = engine.accept(file, patience).unwrap();
         let pid = fork(|| assert_eq!(echo_one(engine, connection) % 32, 0));
         engine.release(connection);
         assert_eq!(wait_for(pid), 0);
@@ -732,6 +740,7 @@ fn link(server: &str, client: &str, path: &str) {
 
 fn link_client(device: &str, profile: &str) {
     let engine = begin_on(device, Some("10.9.0.2/24"), profile);
+    until("nobody listens", || link_listens().exists());
     for octets in [64, 20_000] {
         let file = connect(engine, "10.9.0.1:80");
         engine
