@@ -62,6 +62,17 @@ impl Default for Capacity {
     }
 }
 
+/// When SYNs are answered with cookies (`tcp_syncookies`, whose numbers these are).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SynCookies {
+    /// Never: a full SYN queue drops SYNs.
+    Off = 0,
+    /// When a listener's SYN queue is full.
+    UnderPressure = 1,
+    /// Always.
+    Always = 2,
+}
+
 /// TCP's settings, named as Linux's sysctls where those exist (tcp(7)).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TcpConfig {
@@ -99,8 +110,13 @@ pub struct TcpConfig {
     pub fin_timeout: Duration,
     /// `somaxconn`.
     pub max_backlog: u32,
-    /// `tcp_max_syn_backlog`.
+    /// `tcp_max_syn_backlog`: bounds the openings of a listener where there are no SYN cookies.
     pub max_syn_backlog: u32,
+    /// `tcp_syncookies`.
+    pub syn_cookies: SynCookies,
+    /// `tcp_abort_on_overflow`: a final ACK that finds the accept queue full is answered by a
+    /// reset.
+    pub abort_on_overflow: bool,
     /// `tcp_challenge_ack_limit` per second (RFC 5961 §7).
     pub challenge_acks_per_second: u32,
 }
@@ -126,6 +142,8 @@ impl Default for TcpConfig {
             fin_timeout: Duration::from_secs(60),
             max_backlog: 4_096,
             max_syn_backlog: 4_096,
+            syn_cookies: SynCookies::UnderPressure,
+            abort_on_overflow: false,
             challenge_acks_per_second: 1_000,
         }
     }

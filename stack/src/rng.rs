@@ -59,6 +59,20 @@ impl HashKey {
         HashKey(rng.next_u64(), rng.next_u64())
     }
 
+    /// The key whose octets these are.
+    #[must_use]
+    pub fn from_octets(octets: [u8; 16]) -> Self {
+        let key = u128::from_le_bytes(octets);
+        HashKey(key as u64, (key >> 64) as u64)
+    }
+
+    /// A key for another purpose, which tells nothing about this one.
+    #[must_use]
+    pub fn derive(self, purpose: &[u8]) -> Self {
+        let first = self.hash(purpose);
+        HashKey(first, self.hash(&first.to_le_bytes()))
+    }
+
     /// SipHash-2-4 of `bytes` under this key.
     #[must_use]
     pub fn hash(self, bytes: &[u8]) -> u64 {

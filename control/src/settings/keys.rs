@@ -7,7 +7,7 @@
 
 use super::Settings;
 use stack::addr::{Cidr, MacAddr};
-use stack::config::{BufferLimits, Route};
+use stack::config::{BufferLimits, Route, SynCookies};
 use stack::options::CongestionAlgorithm;
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -329,7 +329,26 @@ pub(super) const KEYS: &[Key] = &[
         "tcp.max_syn_backlog",
         tcp.max_syn_backlog,
         1..=1_048_576,
-        "Connections being opened at one listener."
+        "Connections being opened at one listener, where there are no SYN cookies."
+    ),
+    key!(
+        "tcp.syncookies",
+        "SYN cookies: 0 never, 1 when a listener's SYN queue is full, 2 always.",
+        "give 0, 1 or 2",
+        |s| (s.tcp.syn_cookies as u8).to_string(),
+        |s, text| {
+            s.tcp.syn_cookies = match bounded::<u8>(text, 0, 2)? {
+                0 => SynCookies::Off,
+                1 => SynCookies::UnderPressure,
+                _ => SynCookies::Always,
+            };
+            Ok(())
+        }
+    ),
+    switch!(
+        "tcp.abort_on_overflow",
+        tcp.abort_on_overflow,
+        "Whether a full accept queue resets those who think they are connected."
     ),
     number!(
         "tcp.challenge_ack_limit",

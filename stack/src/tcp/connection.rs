@@ -141,7 +141,8 @@ impl Connection {
         let mut rtt = Rtt::new();
         match from.rtt {
             Some(sample) => rtt.sample(sample, now, config),
-            None => rtt.fall_back_to_three_seconds(),
+            None if from.retransmitted => rtt.fall_back_to_three_seconds(),
+            None => {}
         }
         let mut window = Window::INITIAL;
         if from.retransmitted && from.rtt.is_none() {
@@ -239,6 +240,7 @@ impl Connection {
             timestamps,
             traffic_class: env.options.traffic_class,
             hop_limit: env.options.hop_limit,
+            syn: None,
         };
         env.replies.push(reply, env.cx.counters);
     }

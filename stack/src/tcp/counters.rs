@@ -27,6 +27,12 @@ crate::counters! {
         no_socket,
         /// SYNs dropped because the listener's SYN queue was full.
         syn_queue_full,
+        /// SYNs answered with a cookie because the listener's SYN queue was full.
+        syncookies_sent,
+        /// Final ACKs that brought back a good cookie.
+        syncookies_recv,
+        /// Final ACKs whose cookie was not ours, or too old.
+        syncookies_failed,
         /// SYNs and final ACKs dropped because the accept queue was full.
         accept_queue_full,
         /// SYN-ACKs sent again.

@@ -332,6 +332,7 @@ impl Established {
             timestamps: self.negotiated.timestamps.then(|| self.timestamps.option(now)),
             traffic_class: options.traffic_class,
             hop_limit: options.hop_limit,
+            syn: None,
         }
     }
 }

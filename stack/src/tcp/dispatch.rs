@@ -1,9 +1,10 @@
 //! From a packet to what it belongs to: a connection, an opening, TIME-WAIT, a listener, nobody.
 
-use super::connection::Connection;
+use super::connection::{Connection, Established};
 use super::demux::{Target, Tuple};
 use super::input::Arrival;
-use super::opening::{Opening, Start, Verdict};
+use super::opening::Verdict;
+use super::opening::passive::{Admission, Beginning, admit};
 use super::reply::Reply;
 use super::segment::{Flags, Header};
 use super::seq::SeqNumber;
@@ -16,17 +17,17 @@ use crate::readiness::Readiness;
 use core::net::SocketAddr;
 
 /// A packet, parsed.
-struct Inbound<B> {
-    meta: IpMeta,
-    header: Header,
-    header_len: usize,
-    tuple: Tuple,
-    hash: u64,
-    packet: B,
+pub(super) struct Inbound<B> {
+    pub meta: IpMeta,
+    pub header: Header,
+    pub header_len: usize,
+    pub tuple: Tuple,
+    pub hash: u64,
+    pub packet: B,
 }
 
 impl<B: Buffer> Inbound<B> {
-    fn payload_len(&self) -> u32 {
+    pub fn payload_len(&self) -> u32 {
         self.packet.data().len().saturating_sub(self.header_len) as u32
     }
 }
@@ -201,12 +202,30 @@ impl<B: Buffer> Tcp<B> {
         }
         let Kind::Listening(listener) = &parent.kind else { return };
         if listener.is_full() {
+            cx.counters.accept_queue_full += 1;
+            if self.config.abort_on_overflow {
+                self.end_opening(place);
+                return self.refuse(cx, &inbound, inbound.header.ack);
+            }
             // The peer thinks it is connected; what it sends, or our SYN-ACK, brings it back.
             opening.acknowledged = true;
-            cx.counters.accept_queue_full += 1;
             return;
         }
         let from = opening.established(cx.now);
+        self.hand_over(cx, id, &from, Some(place), inbound);
+    }
+
+    /// Makes `from`, which the opening at `place` or a SYN cookie led to, a socket in the accept
+    /// queue of the listener `id`; the segment that completed it is its first.
+    pub(super) fn hand_over<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        id: TcpId,
+        from: &Established,
+        place: Option<u32>,
+        inbound: Inbound<B>,
+    ) {
+        let Some(parent) = self.sockets.get_mut(id.0) else { return };
         let mut child = Socket::new(parent.family, parent.options);
         child.local = from.tuple.local;
         child.port = from.tuple.local_port;
@@ -216,7 +235,7 @@ impl<B: Buffer> Tcp<B> {
         child.registered = true;
         let congestion = parent.options.congestion;
         let mut connection =
-            Connection::new(&from, &parent.options, &self.config, congestion, cx.now);
+            Connection::new(from, &parent.options, &self.config, congestion, cx.now);
         connection.begin(&inbound.header, &mut env!(self, cx, &parent.options));
         connection.pending -= super::connection::Pending::ACK;
         child.kind = Kind::Connected(connection);
@@ -225,7 +244,9 @@ impl<B: Buffer> Tcp<B> {
             return;
         };
         let index = handle.index();
-        self.end_opening(place);
+        if let Some(place) = place {
+            self.end_opening(place);
+        }
         cx.counters.passive_opens += 1;
         self.demux.insert(from.hash, Target::Socket(index));
         self.ports.bound.push_front(u32::from(from.tuple.local_port), index);
@@ -289,7 +310,7 @@ impl<B: Buffer> Tcp<B> {
             return self.refuse_stray(cx, &inbound);
         };
         if flags.contains(Flags::ACK) {
-            return self.refuse(cx, &inbound, inbound.header.ack);
+            return self.on_cookie(cx, index, inbound);
         }
         //= RFC 9293 §3.10.7.2: a SYN with FIN is no SYN (Linux drops it).
         if flags & (Flags::SYN | Flags::FIN) != Flags::SYN {
@@ -305,38 +326,35 @@ impl<B: Buffer> Tcp<B> {
         inbound: &Inbound<B>,
         iss: Option<SeqNumber>,
     ) {
-        let (sequence, timestamp_offset) = self.secrets(&inbound.tuple, cx.now);
+        let start = iss.map_or(Beginning::Fresh, Beginning::Above);
         let Some(handle) = self.sockets.handle_at(index) else { return };
         let Some(socket) = self.sockets.at_mut(index) else { return };
         let Kind::Listening(listener) = &mut socket.kind else { return };
         if inbound.meta.hop_limit < socket.options.min_hop_limit {
             return;
         }
-        if listener.is_full() {
-            cx.counters.accept_queue_full += 1;
-            return;
+        let admission = admit(listener, &self.config, self.openings.is_full(), iss, cx.now);
+        match admission {
+            Admission::Remember => {}
+            Admission::Cookie => return self.send_cookie(cx, TcpId(handle), inbound),
+            Admission::AcceptQueueFull => {
+                cx.counters.accept_queue_full += 1;
+                return;
+            }
+            Admission::SynQueueFull => {
+                cx.counters.syn_queue_full += 1;
+                return;
+            }
         }
-        if listener.openings >= self.config.max_syn_backlog {
-            cx.counters.syn_queue_full += 1;
+        let Some(opening) = self.answer(TcpId(handle), inbound, &inbound.header, start, cx.now)
+        else {
             return;
-        }
-        let start = Start {
-            tuple: inbound.tuple,
-            hash: inbound.hash,
-            iss: iss.unwrap_or(sequence),
-            timestamp_offset,
-            path_mtu: self.mtu,
-            options: &socket.options,
-            config: &self.config,
-            now: cx.now,
         };
-        let opening = Opening::passive(&start, &inbound.header, TcpId(handle));
         let deadline = opening.deadline;
-        let Ok(place) = self.openings.insert(opening) else {
-            cx.counters.syn_queue_full += 1;
-            return;
-        };
-        listener.openings += 1;
+        let Ok(place) = self.openings.insert(opening) else { return };
+        if let Some(Kind::Listening(listener)) = self.sockets.at_mut(index).map(|s| &mut s.kind) {
+            listener.openings += 1;
+        }
         let place = place.index();
         self.demux.insert(inbound.hash, Target::Opening(place));
         let key = self.opening_key(place);
@@ -364,7 +382,7 @@ impl<B: Buffer> Tcp<B> {
     }
 
     /// A reset with sequence number `seq`.
-    fn refuse<A: Allocator<Buffer = B>>(
+    pub(super) fn refuse<A: Allocator<Buffer = B>>(
         &mut self,
         cx: &mut Context<'_, A>,
         inbound: &Inbound<B>,
@@ -430,5 +448,6 @@ fn reset_of<B: Buffer>(inbound: &Inbound<B>) -> Reply {
         timestamps: None,
         traffic_class: 0,
         hop_limit: 64,
+        syn: None,
     }
 }

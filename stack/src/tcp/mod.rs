@@ -102,6 +102,17 @@ struct Keys {
     sequence: HashKey,
     timestamp: HashKey,
     port: HashKey,
+    cookie: HashKey,
+}
+
+impl Keys {
+    fn new(rng: &mut Rng) -> Self {
+        let demux = HashKey::new(rng);
+        let sequence = HashKey::new(rng);
+        let timestamp = HashKey::new(rng);
+        let port = HashKey::new(rng);
+        Keys { demux, sequence, timestamp, port, cookie: sequence.derive(b"SYN cookie") }
+    }
 }
 
 /// Every TCP socket of a shard.
@@ -153,12 +164,7 @@ impl<B: Buffer> Tcp<B> {
         Tcp {
             config: *config,
             mtu,
-            keys: Keys {
-                demux: HashKey::new(rng),
-                sequence: HashKey::new(rng),
-                timestamp: HashKey::new(rng),
-                port: HashKey::new(rng),
-            },
+            keys: Keys::new(rng),
             sockets: Slab::new(sockets),
             openings: Slab::new(sockets),
             time_waits: TimeWaits::new(capacity.time_wait),

@@ -21,6 +21,16 @@ pub(crate) struct Reply {
     pub timestamps: Option<Timestamps>,
     pub traffic_class: u8,
     pub hop_limit: u8,
+    /// The options of a SYN-ACK that nothing else remembers.
+    pub syn: Option<SynOptions>,
+}
+
+/// The options that only a SYN has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SynOptions {
+    pub mss: u16,
+    pub window_scale: Option<u8>,
+    pub sack_permitted: bool,
 }
 
 /// The queue of answers, bounded: when it is full the newest is dropped and counted.
@@ -65,6 +75,9 @@ impl Replies {
             flags: reply.flags,
             window: reply.window,
             timestamps: reply.timestamps,
+            mss: reply.syn.map(|syn| syn.mss),
+            window_scale: reply.syn.and_then(|syn| syn.window_scale),
+            sack_permitted: reply.syn.is_some_and(|syn| syn.sack_permitted),
             ..Header::default()
         };
         Some(emit(&header, buffer, &reply.tuple, reply.traffic_class, reply.hop_limit, true))

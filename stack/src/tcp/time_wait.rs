@@ -115,6 +115,7 @@ impl TimeWait {
             timestamps,
             traffic_class: 0,
             hop_limit: self.hop_limit,
+            syn: None,
         }
     }
 

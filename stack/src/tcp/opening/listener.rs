@@ -1,5 +1,7 @@
 //! A listener: how many openings it has, and the queue of connections to accept.
 
+use crate::time::Instant;
+
 /// A socket in LISTEN. The queue's links are in the sockets themselves.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Listener {
@@ -12,15 +14,22 @@ pub(crate) struct Listener {
     pub last: u32,
     /// Connections to accept.
     pub waiting: u32,
+    /// When its SYN queue was last full: since then there may be SYN cookies.
+    pub overflowed_at: Option<Instant>,
 }
 
 impl Listener {
     pub const fn new(backlog: u32) -> Self {
-        Listener { backlog, openings: 0, first: 0, last: 0, waiting: 0 }
+        Listener { backlog, openings: 0, first: 0, last: 0, waiting: 0, overflowed_at: None }
     }
 
     /// Whether no more connection is taken. (One more than the backlog fits, as in Linux.)
     pub const fn is_full(&self) -> bool {
         self.waiting > self.backlog
+    }
+
+    /// Whether no more opening is remembered (Linux 6.14: `inet_csk_reqsk_queue_is_full`).
+    pub const fn is_syn_queue_full(&self) -> bool {
+        self.openings > self.backlog
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod active;
 pub(crate) mod isn;
 pub(crate) mod listener;
 pub(crate) mod passive;
+pub(crate) mod syn_cookie;
 
 use super::connection::Established;
 use super::counters::TcpCounters;
@@ -187,13 +188,13 @@ impl Opening {
 
     /// The deadline has passed: sends again (`true`), or it is over (`false`).
     pub fn on_timeout(&mut self, now: Instant, config: &TcpConfig) -> bool {
-        if self.retransmits >= self.limit {
-            return false;
-        }
-        self.retransmits += 1;
-        self.arm(now, config);
         // The peer has answered and we wait for data: no need to ask it again before the end.
         let waiting = self.acknowledged && now < self.defer_until;
+        if self.retransmits >= self.limit && !waiting {
+            return false;
+        }
+        self.retransmits = self.retransmits.saturating_add(1);
+        self.arm(now, config);
         self.transmit = !waiting;
         true
     }

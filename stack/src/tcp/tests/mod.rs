@@ -6,6 +6,7 @@ mod loops;
 mod open;
 mod ports;
 mod recovery;
+mod syn_cookies;
 mod time_wait;
 mod timers;
 mod transfer;

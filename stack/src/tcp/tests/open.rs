@@ -244,35 +244,63 @@ fn the_accept_queue_holds_one_more_than_the_backlog() {
 #[test]
 fn a_final_ack_that_finds_the_queue_full_waits_for_the_syn_ack_again() {
     let mut s = Script::new();
-    let listener = s.listener(80, 0);
-    let ports = [6000u16, 6001];
-    for port in ports {
-        let (mut syn, _) = s.parse("S 0:0(0) mss 1460");
-        syn.source_port = port;
-        s.inject_header(&syn, b"");
-    }
+    let listener = s.listener(80, 1);
+    // Two are accepted but not taken; the third is in the SYN queue when the last place goes.
     let mut isns = Vec::new();
-    while let Some(transmit) = s.transmit() {
-        let (header, _) =
-            crate::tcp::segment::Header::parse(crate::packet::Buffer::data(&transmit.packet))
-                .unwrap();
-        isns.push((header.destination_port, header.seq));
+    for port in [6000u16, 6001] {
+        s.open_from(port);
+        isns.push((port, s.iss));
     }
-    for (port, isn) in isns {
-        s.iss = isn;
-        let (mut ack, _) = s.parse(". 1:1(0) ack 1");
-        ack.source_port = port;
+    let (mut ack, _) = s.parse(". 1:1(0) ack 1");
+    for (port, iss) in isns.iter().take(1) {
+        (ack.source_port, ack.ack) = (*port, *iss + 1);
         s.inject_header(&ack, b"");
     }
-    let first = s.accept(listener).unwrap();
-    assert_eq!(s.accept(listener), Err(Error::WouldBlock));
-    assert_eq!(s.tcp.occupancy().openings, 1);
-    assert_eq!(s.wait_ms(1100), ["S. 0:0(0) ack 1"]);
-    let (mut ack, _) = s.parse(". 1:1(0) ack 1");
-    ack.source_port = s.last.destination_port;
+    s.open_from(6002);
+    let third = s.iss;
+    (ack.source_port, ack.ack) = (isns[1].0, isns[1].1 + 1);
     s.inject_header(&ack, b"");
-    assert!(s.accept(listener).is_ok());
+    (ack.source_port, ack.ack) = (6002, third + 1);
+    s.inject_header(&ack, b"");
+    assert_eq!((s.tcp.occupancy().openings, s.out().len()), (1, 0));
+    let first = s.accept(listener).unwrap();
+    assert_eq!(s.wait_ms(1100), ["S. 0:0(0) ack 1"]);
+    s.inject_header(&ack, b"");
+    assert_eq!(s.tcp.occupancy().openings, 0);
+    assert!(s.accept(listener).is_ok() && s.accept(listener).is_ok());
     s.close(first);
+}
+
+#[test]
+fn with_abort_on_overflow_a_final_ack_that_finds_the_queue_full_is_reset() {
+    let mut s = Script::with(&TcpConfig { abort_on_overflow: true, ..TcpConfig::default() });
+    s.listener(80, 1);
+    let mut acks = Vec::new();
+    for port in [6000u16, 6001] {
+        s.open_from(port);
+        acks.push((port, s.iss + 1));
+    }
+    let (mut ack, _) = s.parse(". 1:1(0) ack 1");
+    (ack.source_port, ack.ack) = acks[0];
+    s.inject_header(&ack, b"");
+    s.open_from(6002);
+    let third = s.iss + 1;
+    (ack.source_port, ack.ack) = acks[1];
+    s.inject_header(&ack, b"");
+    (ack.source_port, ack.ack) = (6002, third);
+    s.inject_header(&ack, b"");
+    assert_eq!(s.out(), ["R 1:1(0)"]);
+    assert_eq!((s.tcp.occupancy().openings, s.counters.accept_queue_full), (0, 1));
+}
+
+impl Script {
+    /// A peer's SYN from `port`, and our answer.
+    fn open_from(&mut self, port: u16) {
+        let (mut syn, _) = self.parse("S 0:0(0) mss 1460");
+        syn.source_port = port;
+        self.inject_header(&syn, b"");
+        assert_eq!(self.out(), ["S. 0:0(0) ack 1"]);
+    }
 }
 
 #[test]
