@@ -144,6 +144,12 @@ impl Program {
         stdin.write_all(b"\n").with_context(|| format!("cannot write to {}", self.name))
     }
 
+    /// Asks it to come to its end and to say what it has to say.
+    pub fn interrupt(&self) -> Result<()> {
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        kill(pid, Signal::SIGINT).with_context(|| format!("cannot interrupt {}", self.name))
+    }
+
     /// Waits for it to end by itself, successfully.
     pub fn finish(mut self, within: Duration) -> Result<()> {
         self.stdin = None;

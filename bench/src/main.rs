@@ -6,15 +6,17 @@
 //! The measured programs are plain users of libc's sockets; onwire gets under them the way it gets
 //! under any program, through `onwire run`.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod bench;
 mod children;
 mod histogram;
+mod impair;
 mod latency;
 mod machine;
 mod namespaces;
 mod onwire;
+mod path;
 mod report;
 mod role;
 mod sockperf;
@@ -38,6 +40,9 @@ Examples (as root: namespaces and links are made and removed again):
   onwire bench latency --link memif --json  another link, as JSON
   onwire bench latency --check --sockperf   exit status 1 unless onwire keeps its promise
   onwire bench stream                       throughput of one stream, kernel and onwire
+  onwire bench path                         goodput on bad paths, beside the kernel and mixed
+  onwire bench impair a:eth1 b:eth1 --delay 10ms --loss 1
+                                            a bad path between two namespaces, for any programs
   onwire bench start                        what LD_PRELOAD costs /bin/true";
 
 #[derive(Debug, Subcommand)]
@@ -46,6 +51,10 @@ enum Command {
     Latency(latency::Args),
     /// Throughput of one stream: kernel and onwire, in turns.
     Stream(stream::Args),
+    /// Goodput over lossy, long and reordering paths: kernel, onwire, and each with the other.
+    Path(path::Args),
+    /// A path that delays, loses, reorders, repeats and damages packets, between two TAPs.
+    Impair(impair::Args),
     /// What it costs a short program to start with the library loaded.
     Start(start::Args),
     /// One end of a measurement (started by the other commands).
@@ -57,6 +66,8 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Latency(args) => latency::run(&args),
         Command::Stream(args) => stream::run(&args),
+        Command::Path(args) => path::run(&args),
+        Command::Impair(args) => impair::run(&args),
         Command::Start(args) => start::run(&args),
         Command::Role(args) => role::run(args),
     };

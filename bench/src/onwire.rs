@@ -36,6 +36,11 @@ impl Onwire {
         }
     }
 
+    /// The command itself.
+    pub fn command(&self) -> &Path {
+        &self.command
+    }
+
     /// The words that run `program` on the stack at one end of `wire`.
     pub fn run(&self, wire: &Wire, side: Side, program: &[String]) -> Vec<String> {
         let mut words = vec![self.command.display().to_string(), "run".to_owned()];
@@ -66,8 +71,13 @@ impl Onwire {
 
     /// Fails unless the stack of process `pid` has received and sent at least `count` frames.
     pub fn require_frames(&self, bench: &Bench, pid: u32, count: u64) -> Result<()> {
+        self.require_frames_in(&bench.run_directory(), pid, count)
+    }
+
+    /// The same for an engine whose control socket is in `run`.
+    pub fn require_frames_in(&self, run: &Path, pid: u32, count: u64) -> Result<()> {
         // A keeper beside two spinning programs on two cores may be late with its answer.
-        let stats = self.stats(bench, pid).or_else(|_| self.stats(bench, pid))?;
+        let stats = self.stats(run, pid).or_else(|_| self.stats(run, pid))?;
         for name in ["rx_frames", "tx_frames"] {
             let frames = sum_of(&stats, name);
             ensure!(
@@ -80,10 +90,10 @@ impl Onwire {
     }
 
     /// The stack's counters of the process `pid`.
-    fn stats(&self, bench: &Bench, pid: u32) -> Result<Value> {
+    fn stats(&self, run: &Path, pid: u32) -> Result<Value> {
         let mut command = Command::new(&self.command);
         command.args(["stats", "--json", "--pid", &pid.to_string()]);
-        let text = output(command.env("ONWIRE_RUN_DIR", bench.run_directory()))?;
+        let text = output(command.env("ONWIRE_RUN_DIR", run))?;
         serde_json::from_str(&text).with_context(|| format!("onwire stats said {text:?}"))
     }
 }

@@ -14,9 +14,9 @@ use std::process::Command;
 /// Where the program runs, and the program.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The one core it may use.
+    /// The one core it may use [default: any].
     #[arg(long)]
-    core: usize,
+    core: Option<usize>,
     /// The network namespace it runs in.
     #[arg(long)]
     netns: Option<String>,
@@ -37,11 +37,13 @@ pub fn run(args: &Args) -> Result<()> {
         setns(namespace, CloneFlags::CLONE_NEWNET)
             .with_context(|| format!("cannot enter the namespace {name}"))?;
     }
-    let mut cores = CpuSet::new();
-    cores
-        .set(args.core)
-        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &cores))
-        .with_context(|| format!("cannot pin to core {}", args.core))?;
+    if let Some(core) = args.core {
+        let mut cores = CpuSet::new();
+        cores
+            .set(core)
+            .and_then(|()| sched_setaffinity(Pid::from_raw(0), &cores))
+            .with_context(|| format!("cannot pin to core {core}"))?;
+    }
     let mut words = args.command.iter();
     let mut command = if args.realtime {
         // util-linux has the system call that std and nix lack.

@@ -4,6 +4,7 @@
 //! that waits for the other) or [`Outcome`] (an end that asks). It never prints while it measures.
 
 mod echo;
+mod flow;
 mod launch;
 mod ping;
 mod raw;
@@ -16,6 +17,7 @@ use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
 use std::process::ExitCode;
 
+pub use flow::Arrived;
 pub use ping::Outcome;
 pub use stream::{Received, Sent};
 
@@ -43,6 +45,10 @@ enum Role {
     Sink(SinkArgs),
     /// Sends one TCP stream.
     Source(SourceArgs),
+    /// Receives one TCP stream over a bad path.
+    FlowIn(FlowArgs),
+    /// Sends one TCP stream over a bad path.
+    FlowOut(FlowArgs),
 }
 
 /// Which of libc's sockets.
@@ -127,6 +133,15 @@ struct SourceArgs {
     block: usize,
 }
 
+#[derive(Debug, clap::Args)]
+struct FlowArgs {
+    address: SocketAddr,
+    /// How long to send, and what counts.
+    milliseconds: u64,
+    /// `TCP_CONGESTION`.
+    congestion: String,
+}
+
 /// What an end says when the other may start.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Ready {
@@ -151,12 +166,14 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Role::RawPing(a) => raw::ping(&a.device, &a.plan)?,
         Role::Sink(a) => stream::sink(a.address)?,
         Role::Source(a) => stream::source(a.address, a.milliseconds, a.block)?,
+        Role::FlowIn(a) => flow::receive(a.address, a.milliseconds, &a.congestion)?,
+        Role::FlowOut(a) => flow::send(a.address, a.milliseconds, &a.congestion)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Says one line to the harness.
-fn say(message: &impl Serialize) -> Result<()> {
+pub fn say(message: &impl Serialize) -> Result<()> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
     let mut stdout = std::io::stdout().lock();
