@@ -67,7 +67,6 @@ impl Connection {
             return Ok(sent);
         }
         //= RFC 8985 §7.3
-        env.cx.counters.tail_loss_probes += 1;
         let fits = env
             .pool
             .at(self.send.unsent)
@@ -82,13 +81,27 @@ impl Connection {
                 Some(unsent) => unsent.prev,
                 None => self.send.queue.tail,
             };
+            if self.is_beyond_window(env, last) {
+                // The peer took its window back: the timeout will probe with the first segment.
+                self.pending -= Pending::TAIL_PROBE;
+                return Ok(None);
+            }
             let sent = self.retransmit(env, last)?;
             self.recovery.probe = Some((self.send.nxt, true));
             sent
         };
+        env.cx.counters.tail_loss_probes += 1;
         self.pending -= Pending::TAIL_PROBE;
         self.arm_retransmit(env);
         Ok(sent)
+    }
+
+    /// Whether the segment at `index`, sent once, may not be sent again now: the peer has taken its
+    /// window back. The first in flight always may (RFC 9293 §3.8.6.1).
+    fn is_beyond_window<A: Allocator>(&self, env: &Env<'_, '_, A>, index: u32) -> bool {
+        let edge = self.send.window_end();
+        index != self.send.queue.head
+            && env.pool.at(index).is_some_and(|chunk| chunk.end().after(edge))
     }
 
     fn retransmit_lost<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) -> Sent<A> {
@@ -96,11 +109,10 @@ impl Connection {
             return Ok(None);
         }
         let Some(index) = self.send.next_lost(env.pool) else { return Ok(None) };
-        let head = index == self.send.queue.head;
-        let beyond = env.pool.at(index).is_some_and(|c| c.end().after(self.send.window_end()));
-        if beyond && !head {
+        if self.is_beyond_window(env, index) {
             return Ok(None);
         }
+        let head = index == self.send.queue.head;
         let rto = matches!(self.timers.alarm, Alarm::None);
         let sent = self.retransmit(env, index)?;
         if rto || head {

@@ -198,6 +198,8 @@ pub struct Script {
     /// Our initial sequence number, once our SYN was seen.
     pub iss: SeqNumber,
     pub port: u16,
+    /// The peer's initial sequence number.
+    pub peer_iss: u32,
     /// The header of the last segment seen.
     pub last: Header,
     pub payload: Vec<u8>,
@@ -226,6 +228,7 @@ impl Script {
             host: Host::new(OURS, 1, config),
             iss: SeqNumber(0),
             port: 80,
+            peer_iss: PEER_ISS,
             last: Header::default(),
             payload: Vec::new(),
         }
@@ -298,14 +301,14 @@ impl Script {
         let seq = header.seq.0.wrapping_sub(self.iss.0) as i32;
         text += &format!(" {seq}:{}({len})", seq + len as i32);
         if header.flags.contains(Flags::ACK) {
-            text += &format!(" ack {}", header.ack.0.wrapping_sub(PEER_ISS));
+            text += &format!(" ack {}", header.ack.0.wrapping_sub(self.peer_iss));
         }
         if header.flags.contains(Flags::URG) {
             text += &format!(" urg {}", header.urgent);
         }
         for block in &header.sack {
-            let start = block.start.0.wrapping_sub(PEER_ISS);
-            text += &format!(" sack {start}:{}", block.end.0.wrapping_sub(PEER_ISS));
+            let start = block.start.0.wrapping_sub(self.peer_iss);
+            text += &format!(" sack {start}:{}", block.end.0.wrapping_sub(self.peer_iss));
         }
         text
     }
@@ -352,7 +355,7 @@ impl Script {
         let (seq, end) = range.split_once(':').expect("SEQ:END(LEN)");
         let seq: i64 = seq.parse().expect("number");
         let end: i64 = end.split('(').next().unwrap_or_default().parse().expect("number");
-        header.seq = SeqNumber(PEER_ISS.wrapping_add(seq as u32));
+        header.seq = SeqNumber(self.peer_iss.wrapping_add(seq as u32));
         let payload: Vec<u8> = (seq..end).map(|n| Self::octet(n as u32)).collect();
         fn number(word: Option<&str>) -> u32 {
             word.expect("a number").parse::<i64>().expect("a number") as u32

@@ -6,7 +6,7 @@ mod loops;
 mod open;
 mod ports;
 mod recovery;
+mod state;
 mod syn_cookies;
-mod time_wait;
 mod timers;
 mod transfer;

@@ -1,45 +1,19 @@
-//! RFC 5961 and its kin: what someone who cannot see the connection may try.
+//! What someone may try who cannot see the connection (RFC 5961), or who is its other end and
+//! means no good: a file per attack, and here what concerns several.
+
+mod ack_division;
+mod blind_data;
+mod blind_reset;
+mod blind_syn;
+mod fin_flood;
+mod optimistic_ack;
+mod overlapping_segments;
+mod sequence_wrap;
+mod tiny_mss;
+mod window_shrink;
 
 use crate::tcp::State;
 use crate::tcp::testing::Script;
-
-#[test]
-fn rfc_5961_3_2_a_reset_must_be_exact() {
-    let mut s = Script::plain();
-    let id = s.established("mss 1000");
-    s.inject("R 100:100(0)");
-    assert_eq!(s.out(), [". 1:1(0) ack 1"], "a challenge ACK");
-    assert_eq!(s.state(id), State::Established);
-    s.inject("R 100000:100000(0)");
-    assert_eq!(s.out(), [""; 0], "outside the window: silence");
-    s.inject("R 1:1(0)");
-    assert_eq!(s.state(id), State::Closed);
-}
-
-#[test]
-fn rfc_5961_4_2_a_syn_is_challenged() {
-    let mut s = Script::plain();
-    let id = s.established("mss 1000");
-    s.inject("S 1:1(0)");
-    assert_eq!(s.out(), [". 1:1(0) ack 1"]);
-    s.inject("S 1:1(0)");
-    assert_eq!(s.out(), [""; 0], "not more often than every 500 ms");
-    assert_eq!(s.state(id), State::Established);
-}
-
-#[test]
-fn rfc_5961_5_2_acknowledgments_of_the_unsent_and_the_too_old_are_challenged() {
-    let mut s = Script::plain();
-    let id = s.established("mss 1000 win 5000");
-    s.inject("P. 1:11(10) ack 100");
-    assert_eq!(s.out(), [". 1:1(0) ack 1"]);
-    assert_eq!(s.tcp.receive_available(id), Ok(0));
-    s.wait_ms(600);
-    s.inject("P. 1:11(10) ack -99999");
-    assert_eq!(s.out(), [". 1:1(0) ack 1"]);
-    assert_eq!(s.tcp.receive_available(id), Ok(0));
-    assert_eq!(s.counters.bad_ack, 2);
-}
 
 #[test]
 fn rfc_5961_7_challenges_have_a_budget() {
@@ -71,29 +45,6 @@ fn rfc_5961_7_challenges_have_a_budget() {
     let sent = s.out().len();
     assert!(sent <= 1000, "{sent}");
     assert_eq!(sent as u64, s.counters.challenge_acks);
-}
-
-#[test]
-fn blind_data_outside_the_window_is_answered_not_taken() {
-    let mut s = Script::plain();
-    let id = s.established("mss 1000");
-    s.inject("P. 200000:200010(10) ack 1");
-    assert_eq!(s.out(), [". 1:1(0) ack 1"]);
-    assert_eq!(s.tcp.receive_available(id), Ok(0));
-}
-
-#[test]
-fn an_optimistic_or_split_acknowledgment_gains_nothing() {
-    let mut s = Script::plain();
-    let id = s.established("mss 1000");
-    s.send(id, &[0; 10_000]).unwrap();
-    s.out();
-    let before = s.tcp.info(id, s.now).unwrap().snd_cwnd;
-    for ack in 2..=1000 {
-        s.inject(&format!(". 1:1(0) ack {ack}"));
-    }
-    //= RFC 3465 §2.3: ACK division.
-    assert_eq!(s.tcp.info(id, s.now).unwrap().snd_cwnd, before);
 }
 
 #[test]

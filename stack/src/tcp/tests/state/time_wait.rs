@@ -1,4 +1,4 @@
-//! TIME-WAIT: RFC 9293 §3.6.1, RFC 6191, RFC 1337.
+//! TIME-WAIT (RFC 9293 §3.10.7.4, §3.6.1; RFC 6191; RFC 1337).
 
 use crate::socket::Shutdown;
 use crate::tcp::State;
@@ -109,4 +109,26 @@ fn the_port_of_time_wait_can_be_bound_with_reuseaddr_only() {
     let reusing = s.socket();
     s.options(reusing, |o| o.reuse_address = true);
     assert_eq!(s.bind(reusing, 80), Ok(()));
+}
+
+#[test]
+fn rfc_9293_3_10_7_4_whatever_else_comes_is_acknowledged_or_dropped() {
+    let ack: &[&str] = &[". 2:2(0) ack 2"];
+    for (segment, answer) in [
+        ("F. 1:1(0) ack 2", ack),
+        ("P. 2:12(10) ack 2", ack),
+        ("P. 900000:900010(10) ack 2", ack),
+        (". 1:1(0) ack 2", ack),
+        ("S. 0:0(0) ack 1", ack),
+        (". 2:2(0) ack 2", &[]),
+        ("P 2:12(10)", &[]),
+        ("R 2:2(0)", &[]),
+        ("R. 2:2(0) ack 2", &[]),
+    ] {
+        let mut s = Script::plain();
+        in_time_wait(&mut s, "mss 1000", "");
+        s.inject(segment);
+        assert_eq!(s.out(), answer, "{segment}");
+        assert_eq!(s.tcp.occupancy().time_wait, 1, "{segment}");
+    }
 }

@@ -1,0 +1,34 @@
+//! LAST-ACK: the peer has finished, our FIN is out.
+
+use super::{obeys_the_common_rules, reach};
+use crate::tcp::State;
+
+#[test]
+fn rfc_9293_3_10_7_4_the_common_rules() {
+    obeys_the_common_rules(State::LastAck);
+}
+
+#[test]
+fn rfc_9293_3_10_7_4_fifth_the_acknowledgment_of_our_fin_ends_it() {
+    let (mut s, id) = reach(State::LastAck);
+    s.inject(". 12:12(0) ack 12");
+    assert_eq!(s.out(), [""; 0]);
+    assert_eq!((s.state(id), s.tcp.occupancy().time_wait), (State::Closed, 0));
+    s.close(id);
+    assert!(s.is_empty());
+}
+
+#[test]
+fn our_fin_is_sent_again() {
+    let (mut s, id) = reach(State::LastAck);
+    assert_eq!(s.wait_ms(700)[0], "F. 11:11(0) ack 12");
+    assert_eq!(s.state(id), State::LastAck);
+}
+
+#[test]
+fn rfc_9293_3_10_7_4_eighth_a_repeated_fin_is_acknowledged() {
+    let (mut s, id) = reach(State::LastAck);
+    s.inject("F. 11:11(0) ack 11");
+    assert_eq!(s.out(), [". 12:12(0) ack 12"]);
+    assert_eq!(s.state(id), State::LastAck);
+}
