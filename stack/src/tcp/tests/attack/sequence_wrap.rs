@@ -61,8 +61,10 @@ fn sends(s: &mut Script, id: TcpId) {
     s.send(id, &[7; 6_000]).unwrap();
     assert_eq!(s.out().len(), 10);
     s.now += Duration::from_millis(10);
-    s.inject(". 6001:6001(0) ack 501 sack 1001:3001");
+    s.inject(". 6001:6001(0) ack 501");
     let mut sent = s.out();
+    s.inject(". 6001:6001(0) ack 501 sack 1001:3001");
+    sent.extend(s.out());
     s.now += Duration::from_millis(10);
     s.inject(". 6001:6001(0) ack 501 sack 1001:5001");
     sent.extend(s.out());
