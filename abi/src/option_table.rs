@@ -57,6 +57,7 @@ pub enum Special {
     Info,
     Congestion,
     Ulp,
+    FastOpenKey,
 }
 
 macro_rules! table {
@@ -224,18 +225,22 @@ table! {
             get: |options| options.user_timeout.as_millis() as c_int,
             set: |options, ms| options.user_timeout = Duration::from_millis(ms.max(0) as u64),
         };
-        // As where net.ipv4.tcp_fastopen lacks the server's bit, which is the default.
-        TCP_FASTOPEN = 23, Kernel;
+        TCP_FASTOPEN = 23, number!(fast_open_queue);
         TCP_TIMESTAMP = 24, Kernel;
         TCP_NOTSENT_LOWAT = 25, Treatment::Number { get: not_sent, set: set_not_sent };
         TCP_CC_INFO = 26, Refuse(Errno::ENOPROTOOPT);
         TCP_SAVE_SYN = 27, HandOver;
         TCP_SAVED_SYN = 28, HandOver;
-        // As without a cookie: an ordinary connect.
-        TCP_FASTOPEN_CONNECT = 30, Kernel;
+        TCP_FASTOPEN_CONNECT = 30, Treatment::Number {
+            get: |options| c_int::from(options.fast_open_connect),
+            set: |options, value| options.fast_open_connect = value != 0,
+        };
         TCP_ULP = 31, special(Special::Ulp);
-        TCP_FASTOPEN_KEY = 33, Kernel;
-        TCP_FASTOPEN_NO_COOKIE = 34, Kernel;
+        TCP_FASTOPEN_KEY = 33, special(Special::FastOpenKey);
+        TCP_FASTOPEN_NO_COOKIE = 34, Treatment::Number {
+            get: |options| c_int::from(options.fast_open_no_cookie),
+            set: |options, value| options.fast_open_no_cookie = value != 0,
+        };
         TCP_ZEROCOPY_RECEIVE = 35, Refuse(Errno::ENOPROTOOPT);
         TCP_INQ = 36, flag!(report_in_queue);
         TCP_TX_DELAY = 37, HandOver;

@@ -5,6 +5,7 @@ use crate::engines::{Engine, heading};
 use crate::failure::Failure;
 use crate::output::{Align, Table, print, print_json};
 use control::message::Stats;
+use serde_json::{Map, Value, json};
 use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
@@ -21,7 +22,7 @@ pub fn stats(arguments: &StatsArguments) -> Result<ExitCode, Failure> {
     for engine in &mut engines {
         let stats = engine.client.stats()?;
         if arguments.json {
-            documents.push(stats.document(engine.info.id, arguments.nonzero));
+            documents.push(document(engine, &stats, arguments.nonzero));
             continue;
         }
         if several {
@@ -56,7 +57,7 @@ fn watch(
             *before = now;
             if arguments.json {
                 // One line per interval, for programs that follow.
-                print(&format!("{}\n", change.document(engine.info.id, true)))?;
+                print(&format!("{}\n", document(engine, &change, true)))?;
             } else {
                 let heading = if several { heading(&engine.info) } else { String::new() };
                 print(&format!("{heading}{}\n", render(&change, true)))?;
@@ -75,6 +76,20 @@ fn difference(now: &Stats, before: &Stats) -> Stats {
         }
     }
     change
+}
+
+fn document(engine: &Engine, stats: &Stats, nonzero: bool) -> Value {
+    let groups: Map<String, Value> = stats
+        .groups
+        .iter()
+        .map(|group| {
+            let counters = group.counters.iter().filter(|counter| !nonzero || counter.value != 0);
+            let counters: Map<String, Value> =
+                counters.map(|counter| (counter.name.clone(), counter.value.into())).collect();
+            (group.name.clone(), counters.into())
+        })
+        .collect();
+    json!({ "engine": engine.info.id, "stats": groups })
 }
 
 fn render(stats: &Stats, nonzero: bool) -> String {

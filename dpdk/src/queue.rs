@@ -2,7 +2,7 @@
 
 use crate::mbuf::Mbuf;
 use crate::pool::Pool;
-use core::cell::Cell;
+use arrayvec::ArrayVec;
 use core::ptr::NonNull;
 use dpdk_sys as sys;
 use stack::addr::MacAddr;
@@ -39,11 +39,14 @@ pub struct Queue {
     offloads: Offloads,
     pool: Pool,
     reserve: usize,
-    /// Buffers that the pool surely has left, its reserve included: counted down until it is asked
-    /// again, because asking costs more than allocating.
-    left: Cell<usize>,
+    /// Fresh buffers taken from the pool in one go: the pool is a ring for many producers and
+    /// consumers, whose every visit costs several atomic operations.
+    fresh: ArrayVec<Mbuf, FRESH>,
     counters: QueueCounters,
 }
+
+/// Buffers taken from the pool at a time.
+const FRESH: usize = 32;
 
 impl Queue {
     pub(crate) fn new(
@@ -55,8 +58,8 @@ impl Queue {
         offloads: Offloads,
     ) -> Self {
         let counters = QueueCounters::default();
-        let left = Cell::new(0);
-        Queue { port, queue, mtu, mac, offloads, pool, reserve, left, counters }
+        let fresh = ArrayVec::new();
+        Queue { port, queue, mtu, mac, offloads, pool, reserve, fresh, counters }
     }
 
     /// Which queue pair of its port.
@@ -74,26 +77,18 @@ impl Queue {
     /// Buffers of the pool that are out: in the driver's rings or in somebody's hands.
     #[must_use]
     pub fn buffers_in_use(&self) -> usize {
-        self.pool.in_use()
+        self.pool.in_use() - self.fresh.len()
     }
 
-    /// Whether the pool has more than `n` buffers left, the reserve included.
-    #[inline]
-    fn has_left(&self, n: usize) -> bool {
-        self.left.get() > n || self.ask_pool() > n
-    }
-
+    /// Takes buffers from the pool, as many as its reserve allows.
     #[cold]
-    fn ask_pool(&self) -> usize {
-        let left = self.pool.available();
-        self.left.set(left);
-        left
-    }
-
-    /// The driver, too, takes buffers: about as many as it hands out.
-    #[inline]
-    fn count_down(&self, n: usize) {
-        self.left.set(self.left.get().saturating_sub(n));
+    fn refill(&mut self) -> Option<Mbuf> {
+        let count = self.pool.available().saturating_sub(self.reserve).min(FRESH);
+        if count == 0 || !self.pool.allocate_many(&mut self.fresh, count) {
+            self.counters.allocations_refused += 1;
+            return None;
+        }
+        self.fresh.pop()
     }
 
     /// What it counted.
@@ -126,22 +121,15 @@ impl Allocator for Queue {
 
     #[inline]
     fn allocate(&mut self) -> Option<Mbuf> {
-        let buffer = if self.has_left(self.reserve) { self.pool.allocate() } else { None };
-        match buffer {
-            Some(_) => self.count_down(1),
-            None => self.counters.allocations_refused += 1,
+        match self.fresh.pop() {
+            Some(buffer) => Some(buffer),
+            None => self.refill(),
         }
-        buffer
     }
 
     #[inline]
     fn available(&self) -> usize {
-        self.pool.available().saturating_sub(self.reserve)
-    }
-
-    #[inline]
-    fn has_more_than(&self, n: usize) -> bool {
-        self.has_left(self.reserve + n)
+        self.fresh.len() + self.pool.available().saturating_sub(self.reserve)
     }
 }
 
@@ -177,7 +165,6 @@ impl Device for Queue {
         if taken == 0 {
             return;
         }
-        self.count_down(2 * taken);
         self.counters.rx_frames += taken as u64;
         if frames[have..].iter().any(|frame| frame.segments() > 1) {
             self.join_segments(frames, have);

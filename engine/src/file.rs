@@ -80,7 +80,7 @@ pub enum Path {
 }
 
 impl Path {
-    pub(crate) const ALL: [Path; 4] = [Path::Undecided, Path::Stack, Path::Kernel, Path::Both];
+    const ALL: [Path; 4] = [Path::Undecided, Path::Stack, Path::Kernel, Path::Both];
 }
 
 macro_rules! reasons {

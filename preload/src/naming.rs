@@ -8,7 +8,7 @@ use crate::errno::{self, Errno};
 use crate::hook::real;
 use crate::mapped::Target;
 use crate::policy::{self, BOUND_STACK, CONNECTING, MAPPED};
-use crate::{guard, lifecycle, stream, waiting};
+use crate::{guard, lifecycle, messages, stream, waiting};
 use core::ffi::c_int;
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use core::sync::atomic::Ordering;
@@ -19,6 +19,7 @@ use stack::options::Linger;
 use stack::readiness::Readiness;
 use stack::socket::Family;
 use stack::tcp::State;
+use std::io::IoSlice;
 
 const ANYWHERE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
 
@@ -144,13 +145,18 @@ pub unsafe fn connect(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_
     };
     // SAFETY: the program's address.
     errno::answer(|| match unsafe { open.target(address, len) }? {
-        Target::V4(remote) => connect_to(&open, remote),
+        Target::V4(remote) => connect_to(&open, remote, None, open.file.nonblocking()).map(|_| 0),
         Target::V6(remote) => connect_in_kernel(&open, SocketAddr::V6(remote), Reason::Family),
         Target::Unspecified(_) => disconnect(&open),
     })
 }
 
-fn connect_to(open: &Open, remote: SocketAddrV4) -> Result<c_int, Errno> {
+fn connect_to(
+    open: &Open,
+    remote: SocketAddrV4,
+    data: Option<&[IoSlice<'_>]>,
+    nonblocking: bool,
+) -> Result<usize, Errno> {
     let decision = match open.file.path() {
         Path::Stack if open.file.kind() == Kind::Tcp || open.has(BOUND_STACK) => {
             policy::Decision { path: Path::Stack, reason: open.file.reason() }
@@ -158,7 +164,7 @@ fn connect_to(open: &Open, remote: SocketAddrV4) -> Result<c_int, Errno> {
         _ => policy::towards(open, remote),
     };
     if decision.path == Path::Kernel {
-        return connect_in_kernel(open, SocketAddr::V4(remote), decision.reason);
+        return connect_in_kernel(open, SocketAddr::V4(remote), decision.reason).map(|_| 0);
     }
     let remote = if remote.ip().is_unspecified() {
         SocketAddrV4::new(Ipv4Addr::LOCALHOST, remote.port())
@@ -175,12 +181,12 @@ fn connect_to(open: &Open, remote: SocketAddrV4) -> Result<c_int, Errno> {
             open.engine.with(open.id, |shard, socket, now| shard.connect(now, socket, to))?;
             Ok(0)
         }
-        Kind::Tcp => connect_stream(open, SocketAddr::V4(remote)),
+        Kind::Tcp => connect_stream(open, SocketAddr::V4(remote), data, nonblocking),
     }
 }
 
-/// `MSG_FASTOPEN` (tcp(7)): connects and sends. As on Linux without a cookie from that server, the
-/// data waits for the connection.
+/// `MSG_FASTOPEN` (tcp(7)): connects and sends. With a cookie from that server the SYN carries the
+/// data's beginning; without one all of it waits for the connection.
 ///
 /// # Errors
 /// As connect(2) and sendmsg(2).
@@ -204,11 +210,23 @@ pub unsafe fn connect_and_send(
         let call = || errno::check(unsafe { real::sendmsg(open.fd, message, flags) });
         return policy::hand_over(open, decision.reason, call).map(|n| n as usize);
     }
-    if let Target::V4(remote) = target {
-        connect_to(open, remote)?;
-    }
+    let Target::V4(remote) = target else { return Err(Errno::EAFNOSUPPORT) };
+    let nonblocking = open.file.nonblocking() || flags & libc::MSG_DONTWAIT != 0;
+    let send = |data: &mut [IoSlice<'_>]| {
+        let sent = connect_to(open, remote, Some(data), nonblocking)?;
+        let mut rest = data;
+        IoSlice::advance_slices(&mut rest, sent);
+        if rest.is_empty() && sent > 0 {
+            return Ok(sent);
+        }
+        match stream::send_octets(open, rest, flags) {
+            Ok(more) => Ok(sent + more),
+            Err(_) if sent > 0 => Ok(sent),
+            Err(error) => Err(error),
+        }
+    };
     // SAFETY: as the caller says.
-    unsafe { stream::send(open, message, flags) }
+    unsafe { messages::with_data(message, send) }
 }
 
 fn connect_in_kernel(open: &Open, remote: SocketAddr, reason: Reason) -> Result<c_int, Errno> {
@@ -220,17 +238,28 @@ fn connect_in_kernel(open: &Open, remote: SocketAddr, reason: Reason) -> Result<
     policy::hand_over(open, reason, call)
 }
 
-/// Begins a TCP connection and waits for it as the socket says.
-fn connect_stream(open: &Open, remote: SocketAddr) -> Result<c_int, Errno> {
-    let began = open.engine.with(open.id, |shard, socket, now| shard.connect(now, socket, remote));
-    let nonblocking = open.file.nonblocking();
+/// Begins a TCP connection and waits for it as the socket says; returns how much of `data` its SYN
+/// carried.
+fn connect_stream(
+    open: &Open,
+    remote: SocketAddr,
+    data: Option<&[IoSlice<'_>]>,
+    nonblocking: bool,
+) -> Result<usize, Errno> {
+    let mut sent = 0;
+    let began = open.engine.with(open.id, |shard, socket, now| {
+        sent = shard.connect_fast(now, socket, remote, data)?;
+        Ok(shard.awaits_data(socket))
+    });
     match began {
-        Ok(()) if nonblocking => {
+        // `TCP_FASTOPEN_CONNECT`: it begins with the first data.
+        Ok(true) => return Ok(0),
+        Ok(false) if nonblocking => {
             open.mark(CONNECTING);
-            return Err(Errno::EINPROGRESS);
+            return if sent > 0 { Ok(sent) } else { Err(Errno::EINPROGRESS) };
         }
         // A connect that began earlier, or was interrupted, is waited for by the next one.
-        Ok(()) => {}
+        Ok(false) => {}
         Err(Error::Already) if !nonblocking => {}
         Err(Error::IsConnected) if open.unmark(CONNECTING) => return Ok(0),
         Err(error) => return Err(error.into()),
@@ -254,7 +283,7 @@ fn connect_stream(open: &Open, remote: SocketAddr) -> Result<c_int, Errno> {
     match waited {
         Ok(()) => {
             open.unmark(CONNECTING);
-            Ok(0)
+            Ok(sent)
         }
         Err(Error::WouldBlock) => Err(Errno::EINPROGRESS),
         Err(Error::Interrupted) => Err(Errno::EINTR),

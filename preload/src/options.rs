@@ -14,6 +14,7 @@ use crate::tcp_info;
 use core::ffi::{c_int, c_void};
 use engine::{Kind, Path, Reason};
 use libc::{socklen_t, timeval};
+use stack::config::FastOpenKey;
 use stack::options::{CongestionAlgorithm, Linger, Options};
 use stack::tcp::State;
 use stack::time::Duration;
@@ -150,8 +151,8 @@ unsafe fn get_special(open: &Open, which: Special, out: &Out) -> Option<c_int> {
         Some(errno::answer(|| unsafe { out.octets(&value?) }))
     };
     match which {
-        Special::SendBuffer => number(read(open, |options| options.send_buffer as c_int)),
-        Special::ReceiveBuffer => number(read(open, |options| options.receive_buffer as c_int)),
+        Special::SendBuffer => number(buffers(open).map(|(send, _)| send as c_int)),
+        Special::ReceiveBuffer => number(buffers(open).map(|(_, receive)| receive as c_int)),
         Special::Error => number(take_error(open)),
         Special::AcceptConn => number(listens(open).map(c_int::from)),
         Special::MaxSegment => number(max_segment(open)),
@@ -167,6 +168,7 @@ unsafe fn get_special(open: &Open, which: Special, out: &Out) -> Option<c_int> {
         Special::Congestion => octets(read(open, |options| options.congestion).map(name_octets)),
         Special::Info => octets(info(open)),
         Special::Ulp => None,
+        Special::FastOpenKey => octets(fast_open_key(open)),
     }
 }
 
@@ -206,11 +208,22 @@ fn max_segment(open: &Open) -> Result<c_int, Errno> {
     Ok(segment as c_int)
 }
 
+/// `SO_SNDBUF` and `SO_RCVBUF` as automatic tuning has made them.
+fn buffers(open: &Open) -> Result<(u32, u32), Errno> {
+    Ok(open.engine.with(open.id, |shard, socket, _| shard.buffer_sizes(socket))?)
+}
+
+/// `TCP_FASTOPEN_KEY`: one key, or two.
+fn fast_open_key(open: &Open) -> Result<Vec<u8>, Errno> {
+    let key = open.engine.with(open.id, |shard, socket, _| shard.fast_open_key(socket))?;
+    Ok([&key.primary[..], key.backup.as_ref().map_or(&[], |backup| &backup[..])].concat())
+}
+
 /// `IP_MTU`: of the route to the peer.
 fn path_mtu(open: &Open) -> Result<c_int, Errno> {
-    let mtu = open.engine.with(open.id, |shard, socket, _| {
+    let mtu = open.engine.with(open.id, |shard, socket, now| {
         let peer = shard.remote_address(socket)?.ip();
-        Ok(shard.route_to(peer).map(|route| route.mtu))
+        Ok(shard.path_mtu(now, peer))
     })?;
     mtu.map(c_int::from).ok_or(Errno::ENOTCONN)
 }
@@ -294,6 +307,17 @@ impl Given {
     unsafe fn to_kernel(&self, fd: c_int) -> Result<c_int, Errno> {
         // SAFETY: passed on.
         errno::check(unsafe { real::setsockopt(fd, self.level, self.name, self.value, self.len) })
+    }
+
+    /// The value as octets.
+    ///
+    /// # Safety
+    /// The pointer is the program's.
+    unsafe fn octets(&self) -> Result<&[u8], Errno> {
+        let len = self.len as usize;
+        memory::readable(self.value, len)?;
+        // SAFETY: it can be read.
+        Ok(unsafe { core::slice::from_raw_parts(self.value.cast(), len) })
     }
 
     /// The value as an int; at the level of IP one octet will do.
@@ -442,6 +466,14 @@ unsafe fn set_special(open: &Open, which: Special, given: &Given) -> Result<c_in
         | Special::Info
         | Special::Congestion
         | Special::Ulp => Ok(0),
+        Special::FastOpenKey => {
+            // SAFETY: as the caller says; the kernel has read it, and found its length good.
+            let octets = unsafe { given.octets() }?;
+            let (primary, rest) = octets.split_first_chunk::<16>().ok_or(Errno::EINVAL)?;
+            let key = FastOpenKey { primary: *primary, backup: rest.first_chunk().copied() };
+            open.engine.with(open.id, |shard, socket, _| shard.set_fast_open_key(socket, key))?;
+            Ok(0)
+        }
     }
 }
 

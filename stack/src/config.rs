@@ -62,6 +62,15 @@ impl Default for Capacity {
     }
 }
 
+/// The keys of Fast Open's cookies (RFC 7413 §4.1.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FastOpenKey {
+    /// Cookies are made with it.
+    pub primary: [u8; 16],
+    /// Cookies made with it are still good.
+    pub backup: Option<[u8; 16]>,
+}
+
 /// When SYNs are answered with cookies (`tcp_syncookies`, whose numbers these are).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SynCookies {
@@ -117,6 +126,11 @@ pub struct TcpConfig {
     /// `tcp_abort_on_overflow`: a final ACK that finds the accept queue full is answered by a
     /// reset.
     pub abort_on_overflow: bool,
+    /// `tcp_fastopen` (RFC 7413), Linux's bits: 1 connects, 2 listeners, 4 connects without a
+    /// cookie, 0x200 listeners without a cookie, 0x400 every listener.
+    pub fast_open: u32,
+    /// `tcp_fastopen_key`; `None`: one that nobody knows.
+    pub fast_open_key: Option<FastOpenKey>,
     /// `tcp_challenge_ack_limit` per second (RFC 5961 §7).
     pub challenge_acks_per_second: u32,
 }
@@ -144,6 +158,8 @@ impl Default for TcpConfig {
             max_syn_backlog: 4_096,
             syn_cookies: SynCookies::UnderPressure,
             abort_on_overflow: false,
+            fast_open: 1,
+            fast_open_key: None,
             challenge_acks_per_second: 1_000,
         }
     }

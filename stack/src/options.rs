@@ -150,6 +150,14 @@ pub struct Options {
     pub user_timeout: Duration,
     /// `TCP_NOTSENT_LOWAT`, in octets; `u32::MAX` means none.
     pub not_sent_low_water: u32,
+    /// `TCP_FASTOPEN`: how many connections may wait for their final ACK; 0 means off.
+    pub fast_open_queue: u32,
+    /// `TCP_FASTOPEN_CONNECT`: connect waits for the first data, if there is a cookie.
+    pub fast_open_connect: bool,
+    /// `TCP_FASTOPEN_NO_COOKIE`.
+    pub fast_open_no_cookie: bool,
+    /// The socket has a `TCP_FASTOPEN_KEY` of its own.
+    pub fast_open_key: bool,
     /// `TCP_INQ`: recvmsg reports what remains.
     pub report_in_queue: bool,
     // IPPROTO_UDP (udp(7))
@@ -209,6 +217,10 @@ impl Default for Options {
             congestion: CongestionAlgorithm::Cubic,
             user_timeout: Duration::ZERO,
             not_sent_low_water: u32::MAX,
+            fast_open_queue: 0,
+            fast_open_connect: false,
+            fast_open_no_cookie: false,
+            fast_open_key: false,
             report_in_queue: false,
             udp_cork: false,
             udp_segment: 0,

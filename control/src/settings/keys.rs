@@ -7,7 +7,7 @@
 
 use super::Settings;
 use stack::addr::{Cidr, MacAddr};
-use stack::config::{BufferLimits, Route, SynCookies};
+use stack::config::{BufferLimits, FastOpenKey, Route, SynCookies};
 use stack::options::CongestionAlgorithm;
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -156,7 +156,6 @@ macro_rules! buffer {
 }
 
 const AUTO: &str = "auto";
-const NONE: &str = "none";
 
 pub(super) const KEYS: &[Key] = &[
     plain!(
@@ -247,19 +246,6 @@ pub(super) const KEYS: &[Key] = &[
         |s| s.run_dir.as_ref().map_or_else(|| AUTO.to_owned(), |dir| dir.display().to_string()),
         |s, text| {
             s.run_dir = if text == AUTO { None } else { Some(absolute(text)?) };
-            Ok(())
-        }
-    ),
-    key!(
-        "stats_file",
-        "Where the counters are added as a line of JSON when the engine ends.",
-        "give a path that begins with /, or none",
-        |s| s
-            .stats_file
-            .as_ref()
-            .map_or_else(|| NONE.to_owned(), |file| file.display().to_string()),
-        |s, text| {
-            s.stats_file = if text == NONE { None } else { Some(absolute(text)?) };
             Ok(())
         }
     ),
@@ -363,6 +349,23 @@ pub(super) const KEYS: &[Key] = &[
         "tcp.abort_on_overflow",
         tcp.abort_on_overflow,
         "Whether a full accept queue resets those who think they are connected."
+    ),
+    number!(
+        "tcp.fastopen",
+        tcp.fast_open,
+        0..=4_095,
+        "TCP Fast Open: the sum of 1 (connects), 2 (listeners), 4 (connects without a cookie), \
+         512 (listeners without a cookie), 1024 (every listener)."
+    ),
+    key!(
+        "tcp.fastopen_key",
+        "The key of Fast Open's cookies, and the one before it.",
+        "give 32 hexadecimal digits, or two such keys with a comma, or auto",
+        |s| s.tcp.fast_open_key.map_or_else(|| AUTO.to_owned(), show_key),
+        |s, text| {
+            s.tcp.fast_open_key = if text == AUTO { None } else { Some(fast_open_key(text)?) };
+            Ok(())
+        }
     ),
     number!(
         "tcp.challenge_ack_limit",
@@ -623,6 +626,39 @@ fn congestion(text: &str) -> Result<CongestionAlgorithm, String> {
         let names: Vec<_> = CongestionAlgorithm::ALL.iter().map(|one| one.name()).collect();
         format!("is not known; use one of {}", names.join(", "))
     })
+}
+
+/// Keys as Linux's `tcp_fastopen_key` writes them: four words of 32 bits, each from its high octet.
+fn fast_open_key(text: &str) -> Result<FastOpenKey, String> {
+    let mut keys = text.split(',').map(|part| {
+        let digits = part.replace('-', "");
+        let words = (0..4).map(|i| u32::from_str_radix(digits.get(i * 8..i * 8 + 8)?, 16).ok());
+        let words: Option<Vec<u32>> = words.collect();
+        let octets = words?.into_iter().flat_map(u32::to_le_bytes).collect::<Vec<_>>();
+        <[u8; 16]>::try_from(octets).ok().filter(|_| digits.len() == 32)
+    });
+    let bad = || "is no key of 32 hexadecimal digits".to_owned();
+    let primary = keys.next().flatten().ok_or_else(bad)?;
+    let backup = match keys.next() {
+        Some(key) => Some(key.ok_or_else(bad)?),
+        None => None,
+    };
+    if keys.next().is_some() {
+        return Err("has more than two keys".to_owned());
+    }
+    Ok(FastOpenKey { primary, backup })
+}
+
+fn show_key(key: FastOpenKey) -> String {
+    let show = |octets: [u8; 16]| {
+        let words = octets.chunks_exact(4).map(|word| {
+            let word = word.try_into().map_or(0, u32::from_le_bytes);
+            format!("{word:08x}")
+        });
+        words.collect::<Vec<_>>().join("-")
+    };
+    let backup = key.backup.map_or(String::new(), |backup| format!(",{}", show(backup)));
+    show(key.primary) + &backup
 }
 
 fn absolute(text: &str) -> Result<PathBuf, String> {

@@ -32,6 +32,17 @@ fn every_default_is_written_as_its_own_setting_reads_it() {
 }
 
 #[test]
+fn a_fast_open_key_is_written_as_linux_writes_it() {
+    let text = "01020304-00000000-00000000-a1a2a3a4,00000000-00000000-00000000-00000001";
+    let settings = load("", &[("ONWIRE_TCP_FASTOPEN_KEY", text)], &[]).unwrap();
+    let key = settings.tcp.fast_open_key.unwrap();
+    assert_eq!((key.primary[..4].to_vec(), key.primary[15]), (vec![4, 3, 2, 1], 0xa1));
+    let shown = Settings::KEYS.iter().find(|key| key.name == "tcp.fastopen_key").unwrap();
+    assert_eq!(shown.value(&settings), text);
+    assert!(load("", &[("ONWIRE_TCP_FASTOPEN_KEY", "12")], &[]).is_err());
+}
+
+#[test]
 fn names_are_unique_and_so_are_variables() {
     let mut names: Vec<_> = Settings::KEYS.iter().map(Key::variable).collect();
     names.sort();

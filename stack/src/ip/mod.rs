@@ -6,6 +6,7 @@
 //! are of both families; below, only IPv4 is spoken so far.
 
 pub mod identification;
+pub mod pmtu;
 pub mod reassembly;
 mod route;
 

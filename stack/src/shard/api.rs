@@ -2,10 +2,11 @@
 //! and send at once what it has to say.
 
 use super::{Shard, SocketId, SocketKind, tcp_context, udp_context};
+use crate::config::FastOpenKey;
 use crate::device::Device;
 use crate::error::Error;
 use crate::ip::{Hop, RouteInfo, RouteKind};
-use crate::options::Options;
+use crate::options::{Options, PathMtuDiscovery};
 use crate::readiness::Readiness;
 use crate::socket::{Family, ReceiveFlags, SendControl, SendFlags, Shutdown};
 use crate::tcp::{State, TcpId, TcpInfo};
@@ -100,6 +101,22 @@ impl<D: Device> Shard<D> {
     /// `NetworkUnreachable` without a route, `PermissionDenied` for a broadcast address without
     /// `SO_BROADCAST`, the transport's.
     pub fn connect(&mut self, now: Instant, id: SocketId, remote: SocketAddr) -> Result<(), Error> {
+        self.connect_fast(now, id, remote, None).map(|_| ())
+    }
+
+    /// The same; with `data` a TCP socket's SYN carries as much of it as it can (`MSG_FASTOPEN`),
+    /// and the answer is how many octets that is: none without a cookie of `remote`'s.
+    ///
+    /// # Errors
+    /// Also `OperationNotSupported` where the setting forbids it.
+    pub fn connect_fast(
+        &mut self,
+        now: Instant,
+        id: SocketId,
+        remote: SocketAddr,
+        data: Option<&[IoSlice<'_>]>,
+    ) -> Result<usize, Error> {
+        let mut sent = 0;
         let remote = SocketAddr::new(self.named(remote.ip()), remote.port());
         let local = self.local_address(id)?.ip();
         if Family::of(local) != Family::of(remote.ip()) {
@@ -112,8 +129,10 @@ impl<D: Device> Shard<D> {
                 if !matches!(route.hop, Hop::Neighbor(_) | Hop::Loopback) {
                     return Err(Error::NetworkUnreachable);
                 }
-                let path_mtu = route.mtu.min(self.piece);
-                self.tcp.connect(tcp_context!(self, now), id, source, remote, path_mtu)?;
+                let known = self.path_mtus.get(remote.ip(), now);
+                let path_mtu = route.mtu.min(self.piece).min(known.unwrap_or(u16::MAX));
+                let cx = tcp_context!(self, now);
+                sent = self.tcp.connect_fast(cx, id, source, remote, path_mtu, data)?;
             }
             SocketId::Udp(id) => {
                 self.may_broadcast(&route, self.udp.options(id)?)?;
@@ -121,7 +140,49 @@ impl<D: Device> Shard<D> {
             }
         }
         self.transmit(now);
-        Ok(())
+        Ok(sent)
+    }
+
+    /// Whether a connect waits for the program's first data (`TCP_FASTOPEN_CONNECT`).
+    #[must_use]
+    pub fn awaits_data(&self, id: SocketId) -> bool {
+        matches!(id, SocketId::Tcp(id) if self.tcp.awaits_data(id))
+    }
+
+    /// `TCP_FASTOPEN_KEY`.
+    ///
+    /// # Errors
+    /// `OperationNotSupported` on UDP, `NoBufferSpace` when too many sockets have one.
+    pub fn set_fast_open_key(&mut self, id: SocketId, key: FastOpenKey) -> Result<(), Error> {
+        self.tcp.set_fast_open_key(stream(id)?, key)
+    }
+
+    /// `TCP_FASTOPEN_KEY`: the key of the socket's cookies.
+    ///
+    /// # Errors
+    /// `OperationNotSupported` on UDP.
+    pub fn fast_open_key(&self, id: SocketId) -> Result<FastOpenKey, Error> {
+        Ok(self.tcp.fast_open_key(stream(id)?))
+    }
+
+    /// `SO_SNDBUF` and `SO_RCVBUF` as they are now: automatic tuning changes them.
+    ///
+    /// # Errors
+    /// `BadDescriptor`.
+    pub fn buffer_sizes(&self, id: SocketId) -> Result<(u32, u32), Error> {
+        match id {
+            SocketId::Tcp(id) => self.tcp.buffer_sizes(id),
+            SocketId::Udp(id) => {
+                self.udp.options(id).map(|options| (options.send_buffer, options.receive_buffer))
+            }
+        }
+    }
+
+    /// `IP_MTU`: the largest packet that reaches `peer`, as far as is known.
+    #[must_use]
+    pub fn path_mtu(&self, now: Instant, peer: IpAddr) -> Option<u16> {
+        let route = self.ip.route(peer).ok()?;
+        Some(route.mtu.min(self.path_mtus.get(peer, now).unwrap_or(u16::MAX)))
     }
 
     /// connect(2) with `AF_UNSPEC`. A TCP socket is reset and can be used again.
@@ -166,7 +227,7 @@ impl<D: Device> Shard<D> {
         let sent = match id {
             SocketId::Tcp(id) => self.tcp.send(tcp_context!(self, now), id, data, flags),
             SocketId::Udp(id) => {
-                let path = self.path(id, to, control, flags)?;
+                let path = self.path(now, id, to, control, flags)?;
                 self.udp.send(udp_context!(self, now), id, &path, data, flags)
             }
         };
@@ -421,6 +482,7 @@ impl<D: Device> Shard<D> {
     /// How a datagram travels.
     fn path(
         &self,
+        now: Instant,
         id: UdpId,
         to: Option<SocketAddr>,
         control: &SendControl,
@@ -441,11 +503,16 @@ impl<D: Device> Shard<D> {
         let route = self.way(remote.ip(), local, flags.dont_route || options.dont_route)?;
         self.may_broadcast(&route, options)?;
         let multicast = route.kind == RouteKind::Multicast;
+        let known = match options.path_mtu_discovery {
+            PathMtuDiscovery::Dont | PathMtuDiscovery::Probe => None,
+            PathMtuDiscovery::Want | PathMtuDiscovery::Do => self.path_mtus.get(remote.ip(), now),
+        };
+        let mtu = route.mtu.min(known.unwrap_or(u16::MAX));
         Ok(Path {
             source: if is_host(local) { local } else { route.source },
             remote,
-            mtu: route.mtu,
-            piece: route.mtu.min(self.piece),
+            mtu,
+            piece: mtu.min(self.piece),
             traffic_class: control.traffic_class.unwrap_or(options.traffic_class),
             // //= RFC 1112 §6.1: groups are not reached beyond the link unless asked for.
             hop_limit: control.hop_limit.unwrap_or(if multicast { 1 } else { options.hop_limit }),

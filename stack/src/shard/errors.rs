@@ -5,6 +5,7 @@ use super::{Shard, tcp_context, udp_context};
 use crate::device::Device;
 use crate::error::Error;
 use crate::icmp::{self, MAX_QUOTE};
+use crate::ip::pmtu;
 use crate::packet::Buffer;
 use crate::tcp::SeqNumber;
 use crate::time::Instant;
@@ -56,6 +57,7 @@ impl<D: Device> Shard<D> {
     pub(super) fn on_icmp_error(&mut self, now: Instant, inbound: Inbound<'_, D::Buffer>) {
         let Ok(Message::Error(error)) = Message::parse(inbound.first.data()) else { return };
         let Header { source, destination, protocol, header_len, .. } = error.quoted;
+        let (error_mtu, error_len) = (error.mtu, error.quoted.total_len);
         let meaning = icmp::meaning(error.kind, error.code);
         let ours = self.ip.is_local(source.into()) && error.quoted.fragment_offset == 0;
         let (Some(meaning), true, false) = (meaning, ours, inbound.to_many()) else {
@@ -71,13 +73,19 @@ impl<D: Device> Shard<D> {
                 // //= RFC 5927 §4.1: TCP checks that the sequence number is in flight.
                 let seq = seq_number(error.payload);
                 let error = meaning.error;
-                if error != Error::MessageTooLong {
-                    let cx = tcp_context!(self, now);
+                let cx = tcp_context!(self, now);
+                if error == Error::MessageTooLong {
+                    let mtu = pmtu::meant(error_mtu, error_len);
+                    if self.tcp.on_packet_too_big(cx, local, remote, seq, mtu) {
+                        self.path_mtus.learn(destination.into(), mtu, now);
+                    }
+                } else {
                     self.tcp.on_unreachable(cx, local, remote, seq, error, ENDS_OPENING);
                 }
             }
             Protocol::Udp => {
                 let too_big = meaning.error == Error::MessageTooLong;
+                let mtu = pmtu::meant(error_mtu, error_len);
                 let report = Unreachable {
                     local,
                     remote,
@@ -86,13 +94,16 @@ impl<D: Device> Shard<D> {
                     origin: ErrorOrigin::Icmp,
                     kind: error.kind,
                     code: error.code,
-                    info: if too_big { u32::from(error.mtu) } else { 0 },
+                    info: if too_big { u32::from(mtu) } else { 0 },
                     offender: Some(IpAddr::V4(inbound.header.source)),
                 };
                 let skip = icmpv4::HEADER_LEN + usize::from(header_len) + 8;
                 let mut quote = inbound.first;
                 quote.trim_front(skip.min(quote.data().len()));
-                self.udp.on_unreachable(udp_context!(self, now), &report, Some(quote));
+                let known = self.udp.on_unreachable(udp_context!(self, now), &report, Some(quote));
+                if too_big && known {
+                    self.path_mtus.learn(remote.ip(), mtu, now);
+                }
             }
             Protocol::Icmp | Protocol::Other(_) => self.counters.icmp.in_ignored += 1,
         }
@@ -130,7 +141,7 @@ impl<D: Device> Shard<D> {
                     info: 0,
                     offender: Some(IpAddr::V4(header.source)),
                 };
-                self.udp.on_unreachable(udp_context!(self, now), &report, None);
+                let _ = self.udp.on_unreachable(udp_context!(self, now), &report, None);
             }
             Protocol::Icmp | Protocol::Other(_) => {}
         }

@@ -3,7 +3,7 @@
 //! The packet path reads top-down here: `rx` takes frames from the device through Ethernet and
 //! IP into the transports, `tx` takes packets out of the transports through routes and
 //! neighbors to the device, `loopback` carries what we send to ourselves, `errors` sends and
-//! receives ICMP errors, `quick` is the shorter way of a plain segment, `api` is what socket calls call, `listing` is what `onwire ss` and its
+//! receives ICMP errors, `api` is what socket calls call, `listing` is what `onwire ss` and its
 //! like read.
 //!
 //! Whoever holds the shard's lock calls [`Shard::poll`] with the time; nothing here waits, and
@@ -14,7 +14,6 @@ mod arp;
 mod errors;
 mod listing;
 mod loopback;
-mod quick;
 mod rx;
 #[cfg(test)]
 mod tests;
@@ -29,6 +28,7 @@ use crate::config::Config;
 use crate::device::{Burst, Device, Offloads};
 use crate::icmp::Icmp;
 use crate::ip::identification::Identification;
+use crate::ip::pmtu::PathMtus;
 use crate::ip::reassembly::Reassembly;
 use crate::ip::{Hop, Ip};
 use crate::neighbor::Neighbors;
@@ -151,6 +151,7 @@ pub struct Shard<D: Device> {
     reassembly: Reassembly<D::Buffer>,
     neighbors: Neighbors<D::Buffer>,
     icmp: Icmp,
+    path_mtus: PathMtus,
     tcp: Tcp<D::Buffer>,
     udp: Udp<D::Buffer>,
     rng: Rng,
@@ -213,6 +214,7 @@ impl<D: Device> Shard<D> {
             reassembly: Reassembly::new(),
             neighbors: Neighbors::new(capacity.neighbors, capacity.unresolved_packets, &mut rng),
             icmp: Icmp::new(),
+            path_mtus: PathMtus::new(),
             tcp: Tcp::new(&config.tcp, capacity, config.ephemeral_ports, mtu, &mut rng),
             udp: Udp::new(config, &mut rng),
             rng,

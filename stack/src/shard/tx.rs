@@ -57,16 +57,12 @@ impl<D: Device> Shard<D> {
     pub(super) fn transmit(&mut self, now: Instant) -> usize {
         let mut total = 0;
         for _ in 0..LOOPBACK_TURNS {
-            if self.tcp.wants_transmit() || self.udp.wants_transmit() || !self.backlog.is_empty() {
-                total += self.drain_transports(now);
-            }
+            total += self.drain_transports(now);
             if self.loopback.is_empty() {
                 break;
             }
-            self.send_frames();
             total += self.receive_loopback(now);
         }
-        // A lone packet is never delayed: what there is goes now.
         self.send_frames();
         total
     }
@@ -76,18 +72,18 @@ impl<D: Device> Shard<D> {
         if !self.backlog.is_empty() {
             self.send_backlog();
         }
-        while self.tcp.wants_transmit() && self.has_room() {
+        while self.has_room() {
             let Some(transmit) = self.tcp.poll_transmit(tcp_context!(self, now)) else { break };
-            if let Some(transmit) = self.send_quickly(now, transmit) {
-                self.send_tcp(now, transmit);
-            }
+            self.send_tcp(now, transmit);
             total += 1;
         }
-        while self.udp.wants_transmit() && self.has_room() {
+        while self.has_room() {
             let Some(transmit) = self.udp.poll_transmit() else { break };
             self.send_udp(now, transmit);
             total += 1;
         }
+        // A lone packet is never delayed: what there is goes now.
+        self.send_frames();
         total
     }
 
@@ -96,7 +92,6 @@ impl<D: Device> Shard<D> {
         self.backlog.len() < BACKLOG_SOFT && self.loopback.len() < self.loopback_limit
     }
 
-    #[cold]
     fn send_tcp(&mut self, now: Instant, transmit: Transmit<D::Buffer>) {
         let Transmit {
             source,
@@ -358,7 +353,7 @@ impl<D: Device> Shard<D> {
 
     /// Gives the burst to the device; what it does not take waits in the backlog, in order.
     #[inline]
-    pub(super) fn send_frames(&mut self) {
+    fn send_frames(&mut self) {
         if !self.frames.is_empty() {
             self.send_burst();
         }

@@ -3,6 +3,7 @@
 
 use super::connection::Pending;
 use super::demux::{Target, Tuple};
+use super::opening::fast_open;
 use super::opening::listener::Listener;
 use super::opening::{Opening, Start};
 use super::socket::{Binding, Kind, Socket, canonical};
@@ -14,6 +15,7 @@ use crate::packet::{Allocator, Buffer};
 use crate::readiness::Readiness;
 use crate::socket::{Family, Shutdown};
 use core::net::{IpAddr, SocketAddr};
+use std::io::IoSlice;
 
 impl<B: Buffer> Tcp<B> {
     /// A new socket; its options are Linux's defaults and the configuration's.
@@ -122,10 +124,32 @@ impl<B: Buffer> Tcp<B> {
         remote: SocketAddr,
         path_mtu: u16,
     ) -> Result<(), Error> {
+        self.connect_fast(cx, id, source, remote, path_mtu, None).map(|_| ())
+    }
+
+    /// The same as far as `data` is `None`. Otherwise the SYN carries as much of `data` as fits,
+    /// if we have a cookie of `remote`'s (RFC 7413, `MSG_FASTOPEN`); the answer is how many octets
+    /// that is. None: the data waits for the connection.
+    ///
+    /// # Errors
+    /// Also `OperationNotSupported` where the setting forbids it.
+    pub fn connect_fast<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        id: TcpId,
+        source: IpAddr,
+        remote: SocketAddr,
+        path_mtu: u16,
+        data: Option<&[IoSlice<'_>]>,
+    ) -> Result<usize, Error> {
+        if data.is_some() && self.config.fast_open & fast_open::CLIENT == 0 {
+            return Err(Error::OperationNotSupported);
+        }
         let index = id.0.index();
         let socket = self.sockets.get_mut(id.0).ok_or(Error::BadDescriptor)?;
         match &socket.kind {
             Kind::Listening(_) => return Err(Error::IsConnected),
+            Kind::Opening(o) if o.early.held => return Err(Error::IsConnected),
             Kind::Opening(_) => return Err(Error::Already),
             Kind::Connected(c) if c.state != State::Closed => return Err(Error::IsConnected),
             _ => {}
@@ -158,8 +182,34 @@ impl<B: Buffer> Tcp<B> {
             tuple
         };
         self.begin_active(cx, index, tuple, bound, path_mtu);
+        let sent = self.begin_fast(cx, index, data);
         self.settle(cx, index);
-        Ok(())
+        Ok(sent)
+    }
+
+    /// What Fast Open adds to the opening at `index`; returns how much of `data` its SYN has.
+    fn begin_fast<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        index: u32,
+        data: Option<&[IoSlice<'_>]>,
+    ) -> usize {
+        let Some(socket) = self.sockets.at_mut(index) else { return 0 };
+        let Kind::Opening(opening) = &mut socket.kind else { return 0 };
+        let wanted = data.is_some() || socket.options.fast_open_connect;
+        if !wanted || self.config.fast_open & fast_open::CLIENT == 0 {
+            return 0;
+        }
+        let known = &self.fast_open.destinations;
+        let may_send = opening.plan_early(&socket.options, &self.config, known, cx.now);
+        match data {
+            Some(data) if may_send => opening.load(data, &mut self.pool, cx.allocator),
+            None if may_send => {
+                opening.hold();
+                0
+            }
+            _ => 0,
+        }
     }
 
     fn begin_active<A: Allocator<Buffer = B>>(
@@ -170,7 +220,7 @@ impl<B: Buffer> Tcp<B> {
         bound: bool,
         path_mtu: u16,
     ) {
-        let hash = tuple.place(self.keys.demux);
+        let hash = tuple.hash(self.keys.demux);
         let (iss, timestamp_offset) = self.secrets(&tuple, cx.now);
         let Some(socket) = self.sockets.at_mut(index) else { return };
         if !bound {
@@ -294,7 +344,8 @@ impl<B: Buffer> Tcp<B> {
             if remaining == 0 {
                 break;
             }
-            if self.openings.at(place).is_some_and(|o| o.listener == Some(id)) {
+            let ends = |o: &Opening| o.listener == Some(id) && o.early.child.is_none();
+            if self.openings.at(place).is_some_and(ends) {
                 self.end_opening(place);
             }
         }
@@ -450,7 +501,7 @@ impl super::connection::Connection {
         self.send.more = false;
         self.edges |= Readiness::WRITABLE;
         match self.state {
-            State::Established => self.state = State::FinWait1,
+            State::Established | State::SynReceived => self.state = State::FinWait1,
             State::CloseWait => self.state = State::LastAck,
             _ => return,
         }

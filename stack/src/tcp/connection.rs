@@ -5,6 +5,7 @@ use super::congestion::{Controller, Window};
 use super::counters::TcpCounters;
 use super::demux::Tuple;
 use super::negotiated::{Negotiated, TimestampState};
+use super::opening::early::Outcome;
 use super::queue::Pool;
 use super::receive::Receiver;
 use super::recovery::Recovery;
@@ -56,6 +57,9 @@ pub(crate) struct Stats {
     pub duplicates_reported: u32,
     pub reorderings: u32,
     pub timeouts: u16,
+    /// Episodes of timeouts, and how long those took that are over.
+    pub timeout_episodes: u16,
+    pub timeout_ms: u32,
 }
 
 /// What a connection works with during one call.
@@ -97,9 +101,15 @@ pub(crate) struct Connection {
     pub shut_write: bool,
     /// The program has closed the socket.
     pub orphaned: bool,
+    /// Our SYN-ACK is not acknowledged yet: the connection began with the data of a SYN.
+    pub awaits_ack: bool,
+    /// What became of Fast Open.
+    pub fast_open: Outcome,
     /// Probes of an idle peer or a closed window that were not answered.
     pub probes: u8,
     pub probing_since: Instant,
+    /// When the handshake was done.
+    pub began: Instant,
     /// When the peer was last heard.
     pub heard: Instant,
     /// When an out-of-window segment was last answered.
@@ -179,8 +189,11 @@ impl Connection {
             shut_read: false,
             shut_write: false,
             orphaned: false,
+            awaits_ack: false,
+            fast_open: Outcome::None,
             probes: 0,
             probing_since: now,
+            began: now,
             heard: now,
             answered_stray: Instant::ZERO,
             delivered: 0,

@@ -35,6 +35,14 @@ crate::counters! {
         syncookies_failed,
         /// SYNs and final ACKs dropped because the accept queue was full.
         accept_queue_full,
+        /// Connections whose SYN's data was taken (RFC 7413).
+        fast_open_passive,
+        /// SYNs with data not taken: a wrong cookie, or no socket left.
+        fast_open_passive_fail,
+        /// SYNs with data not taken: the listener's Fast Open queue was full.
+        fast_open_overflow,
+        /// Requests for a cookie.
+        fast_open_cookie_requests,
         /// SYN-ACKs sent again.
         synack_retransmitted,
         /// Challenge ACKs sent (RFC 5961).
@@ -93,6 +101,8 @@ crate::counters! {
         icmp_errors,
         /// ICMP errors that named a sequence number not in flight.
         icmp_out_of_window,
+        /// Connections whose path turned out to have a smaller MTU.
+        path_mtu_reduced,
         /// Answers not sent because the queue of answers was full.
         replies_dropped,
         /// Packets not sent for want of a buffer.

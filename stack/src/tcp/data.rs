@@ -38,6 +38,12 @@ impl<B: Buffer> Tcp<B> {
             return Err(error);
         }
         let c = match &mut socket.kind {
+            Kind::Opening(opening) if opening.early.held => {
+                return match self.send_held(cx, index, data) {
+                    0 => Err(Error::WouldBlock),
+                    n => Ok(n),
+                };
+            }
             Kind::Opening(_) => {
                 socket.no_space = true;
                 return Err(Error::WouldBlock);
@@ -227,6 +233,23 @@ impl<B: Buffer> Tcp<B> {
     #[must_use]
     pub fn state(&self, id: TcpId) -> State {
         self.sockets.get(id.0).map_or(State::Closed, Socket::state)
+    }
+
+    /// Whether its SYN is held back until there is data for it (`TCP_FASTOPEN_CONNECT`).
+    #[must_use]
+    pub fn awaits_data(&self, id: TcpId) -> bool {
+        let kind = self.sockets.get(id.0).map(|socket| &socket.kind);
+        matches!(kind, Some(Kind::Opening(opening)) if opening.early.held)
+    }
+
+    /// `SO_SNDBUF` and `SO_RCVBUF` as automatic tuning has made them.
+    ///
+    /// # Errors
+    /// `BadDescriptor`.
+    pub fn buffer_sizes(&self, id: TcpId) -> Result<(u32, u32), Error> {
+        let socket = self.socket_of(id)?;
+        let set = (socket.options.send_buffer, socket.options.receive_buffer);
+        Ok(socket.connection().map_or(set, |c| (c.send.limit, c.receive.limit)))
     }
 
     /// Its options.

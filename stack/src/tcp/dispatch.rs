@@ -2,9 +2,9 @@
 
 use super::connection::{Connection, Established};
 use super::demux::{Target, Tuple};
-use super::input::Arrival;
-use super::opening::Verdict;
+use super::input::{Arrival, Step};
 use super::opening::passive::{Admission, Beginning, admit};
+use super::opening::{Verdict, early};
 use super::reply::Reply;
 use super::segment::{Flags, Header};
 use super::seq::SeqNumber;
@@ -14,7 +14,7 @@ use super::{Context, Tcp, TcpId, env, time_wait};
 use crate::error::Error;
 use crate::packet::{Allocator, Buffer, IpMeta};
 use crate::readiness::Readiness;
-use core::net::{Ipv4Addr, SocketAddr};
+use core::net::SocketAddr;
 
 /// A packet, parsed.
 pub(super) struct Inbound<B> {
@@ -57,7 +57,7 @@ impl<B: Buffer> Tcp<B> {
             local_port: header.destination_port,
             remote_port: header.source_port,
         };
-        let hash = tuple.place(self.keys.demux);
+        let hash = tuple.hash(self.keys.demux);
         let inbound = Inbound { meta, header, header_len, tuple, hash, packet };
         match self.find(&tuple, hash) {
             Some(Target::Socket(index)) => self.for_socket(cx, index, inbound),
@@ -68,61 +68,17 @@ impl<B: Buffer> Tcp<B> {
         self.feed_starved(cx);
     }
 
-    /// The connection between these ends, local ones first.
-    #[inline]
-    pub fn find_connected(
-        &self,
-        local: Ipv4Addr,
-        remote: Ipv4Addr,
-        (local_port, remote_port): (u16, u16),
-    ) -> Option<u32> {
-        let tuple = Tuple { local: local.into(), remote: remote.into(), local_port, remote_port };
-        let found = self.demux.find(tuple.place(self.keys.demux), |target| match target {
-            Target::Socket(index) => match self.sockets.at(index).map(|socket| &socket.kind) {
-                Some(Kind::Connected(c)) => c.tuple == tuple,
-                _ => false,
-            },
-            _ => false,
-        });
-        match found {
-            Some(Target::Socket(index)) => Some(index),
-            _ => None,
-        }
-    }
-
-    /// [`Tcp::on_packet`] for a segment whose connection is known, with the hop limit and the
-    /// traffic class of its IP header.
-    #[inline]
-    pub fn on_connected<A: Allocator<Buffer = B>>(
-        &mut self,
-        cx: &mut Context<'_, A>,
-        index: u32,
-        (hop_limit, _traffic_class): (u8, u8),
-        packet: B,
-    ) {
-        cx.counters.segments_in += 1;
-        let Ok((header, header_len)) = Header::parse(packet.data()) else {
-            cx.counters.malformed += 1;
-            return;
-        };
-        let Some(socket) = self.sockets.at_mut(index) else { return };
-        if hop_limit < socket.options.min_hop_limit {
-            return;
-        }
-        if let Kind::Connected(connection) = &mut socket.kind {
-            let arrival = Arrival::new(&header, packet, header_len);
-            connection.on_segment(&mut env!(self, cx, &socket.options), arrival);
-        }
-        self.settle(cx, index);
-        self.feed_starved(cx);
-    }
-
     fn for_socket<A: Allocator<Buffer = B>>(
         &mut self,
         cx: &mut Context<'_, A>,
         index: u32,
         inbound: Inbound<B>,
     ) {
+        if self.sockets.at(index).and_then(Socket::connection).is_some_and(|c| c.awaits_ack)
+            && self.before_acknowledged(cx, index, &inbound) == Step::Drop
+        {
+            return self.settle(cx, index);
+        }
         let Some(socket) = self.sockets.at_mut(index) else { return };
         let least = socket.options.min_hop_limit;
         match &mut socket.kind {
@@ -166,13 +122,18 @@ impl<B: Buffer> Tcp<B> {
                 self.fail_opening(index, error);
             }
             Verdict::Established => {
-                let from = opening.established(cx.now);
+                let acked = opening.early_acknowledged(header.ack).unwrap_or(0);
+                early::learn(&mut self.fast_open.destinations, opening, header, acked, cx.now);
+                let mut from = opening.established(cx.now);
+                from.iss += acked;
+                let (early, retransmits) = (opening.early.clone(), opening.retransmits);
                 let options = &socket.options;
                 let mut connection =
                     Connection::new(&from, options, &self.config, options.congestion, cx.now);
                 connection.begin(header, &mut env!(self, cx, options));
                 // Linux counts the SYN that the peer acknowledged, and none of a passive open.
                 connection.stats.octets_acked = 1;
+                connection.after_fast_open(&early, acked, retransmits, &mut self.pool);
                 connection.edges |= Readiness::WRITABLE;
                 socket.kind = Kind::Connected(connection);
                 if inbound.payload_len() > 0 || header.flags.contains(Flags::FIN) {
@@ -274,7 +235,24 @@ impl<B: Buffer> Tcp<B> {
         place: Option<u32>,
         inbound: Inbound<B>,
     ) {
-        let Some(parent) = self.sockets.get_mut(id.0) else { return };
+        let Some(index) = self.spawn(cx, id, from, &inbound.header) else { return };
+        if let Some(place) = place {
+            self.end_opening(place);
+        }
+        self.deliver(cx, index, inbound);
+        self.settle(cx, index);
+        self.settle(cx, id.0.index());
+    }
+
+    /// The socket that `from` becomes, in the accept queue of the listener `id`; its place.
+    pub(super) fn spawn<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        id: TcpId,
+        from: &Established,
+        header: &Header,
+    ) -> Option<u32> {
+        let parent = self.sockets.get_mut(id.0)?;
         let mut child = Socket::new(parent.family, parent.options);
         child.local = from.tuple.local;
         child.port = from.tuple.local_port;
@@ -285,24 +263,19 @@ impl<B: Buffer> Tcp<B> {
         let congestion = parent.options.congestion;
         let mut connection =
             Connection::new(from, &parent.options, &self.config, congestion, cx.now);
-        connection.begin(&inbound.header, &mut env!(self, cx, &parent.options));
+        connection.begin(header, &mut env!(self, cx, &parent.options));
         connection.pending -= super::connection::Pending::ACK;
         child.kind = Kind::Connected(connection);
         let Ok(handle) = self.sockets.insert(child) else {
             cx.counters.sockets_exhausted += 1;
-            return;
+            return None;
         };
         let index = handle.index();
-        if let Some(place) = place {
-            self.end_opening(place);
-        }
         cx.counters.passive_opens += 1;
         self.demux.insert(from.hash, Target::Socket(index));
         self.ports.bound.push_front(u32::from(from.tuple.local_port), index);
         self.enqueue_for_accept(id, index);
-        self.deliver(cx, index, inbound);
-        self.settle(cx, index);
-        self.settle(cx, id.0.index());
+        Some(index)
     }
 
     fn enqueue_for_accept(&mut self, id: TcpId, index: u32) {
@@ -365,14 +338,14 @@ impl<B: Buffer> Tcp<B> {
         if flags & (Flags::SYN | Flags::FIN) != Flags::SYN {
             return;
         }
-        self.begin_passive(cx, index, &inbound, iss);
+        self.begin_passive(cx, index, inbound, iss);
     }
 
     fn begin_passive<A: Allocator<Buffer = B>>(
         &mut self,
         cx: &mut Context<'_, A>,
         index: u32,
-        inbound: &Inbound<B>,
+        inbound: Inbound<B>,
         iss: Option<SeqNumber>,
     ) {
         let start = iss.map_or(Beginning::Fresh, Beginning::Above);
@@ -385,7 +358,7 @@ impl<B: Buffer> Tcp<B> {
         let admission = admit(listener, &self.config, self.openings.is_full(), iss, cx.now);
         match admission {
             Admission::Remember => {}
-            Admission::Cookie => return self.send_cookie(cx, TcpId(handle), inbound),
+            Admission::Cookie => return self.send_cookie(cx, TcpId(handle), &inbound),
             Admission::AcceptQueueFull => {
                 cx.counters.accept_queue_full += 1;
                 return;
@@ -395,20 +368,7 @@ impl<B: Buffer> Tcp<B> {
                 return;
             }
         }
-        let Some(opening) = self.answer(TcpId(handle), inbound, &inbound.header, start, cx.now)
-        else {
-            return;
-        };
-        let deadline = opening.deadline;
-        let Ok(place) = self.openings.insert(opening) else { return };
-        if let Some(Kind::Listening(listener)) = self.sockets.at_mut(index).map(|s| &mut s.kind) {
-            listener.openings += 1;
-        }
-        let place = place.index();
-        self.demux.insert(inbound.hash, Target::Opening(place));
-        let key = self.opening_key(place);
-        self.wheel.arm(key, deadline);
-        self.ready_openings.push_back(place);
+        self.remember(cx, TcpId(handle), inbound, start);
     }
 
     /// RFC 9293 §3.10.7.1: the reset that a segment for nobody gets.
@@ -455,7 +415,7 @@ impl<B: Buffer> Tcp<B> {
     ) {
         let tuple = Tuple::new(local, remote);
         cx.counters.icmp_errors += 1;
-        match self.find(&tuple, tuple.place(self.keys.demux)) {
+        match self.find(&tuple, tuple.hash(self.keys.demux)) {
             Some(Target::Socket(index)) => {
                 let Some(socket) = self.sockets.at_mut(index) else { return };
                 match &mut socket.kind {

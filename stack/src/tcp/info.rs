@@ -78,6 +78,9 @@ pub const OPTION_SACK: u8 = 2;
 /// `tcpi_options`: window scaling is on.
 pub const OPTION_WSCALE: u8 = 4;
 
+/// `tcpi_options`: the data of the SYN was taken (RFC 7413).
+pub const OPTION_SYN_DATA: u8 = 32;
+
 /// One line of `ss`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketSummary {

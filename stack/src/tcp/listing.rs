@@ -2,8 +2,11 @@
 
 use super::connection::Connection;
 use super::info::{
-    OPTION_SACK, OPTION_TIMESTAMPS, OPTION_WSCALE, Occupancy, SocketSummary, TcpInfo,
+    OPTION_SACK, OPTION_SYN_DATA, OPTION_TIMESTAMPS, OPTION_WSCALE, Occupancy, SocketSummary,
+    TcpInfo,
 };
+use super::opening::Opening;
+use super::opening::early::Outcome;
 use super::socket::{Kind, Socket};
 use super::state::State;
 use super::{Tcp, TcpId};
@@ -27,7 +30,14 @@ impl<B: Buffer> Tcp<B> {
     /// `BadDescriptor`.
     pub fn info(&self, id: TcpId, now: Instant) -> Result<TcpInfo, Error> {
         let socket = self.sockets.get(id.0).ok_or(Error::BadDescriptor)?;
-        let mut info = TcpInfo { state: socket.state() as u8, ..TcpInfo::default() };
+        // What Linux says of every socket, connected or not.
+        let mut info = TcpInfo {
+            state: socket.state() as u8,
+            snd_cwnd: super::congestion::INITIAL_WINDOW,
+            reordering: super::recovery::DUPLICATES,
+            max_pacing_rate: socket.options.max_pacing_rate,
+            ..TcpInfo::default()
+        };
         match &socket.kind {
             Kind::Idle => {}
             Kind::Listening(listener) => {
@@ -37,8 +47,22 @@ impl<B: Buffer> Tcp<B> {
             }
             Kind::Opening(opening) => {
                 info.retransmits = opening.retransmits;
+                info.backoff = opening.retransmits;
+                info.total_retrans = u32::from(opening.retransmits);
+                info.total_rto = u16::from(opening.retransmits);
+                info.segs_out = 1 + u32::from(opening.retransmits);
+                info.unacked = 1;
+                info.snd_mss = u32::from(super::negotiated::DEFAULT_MSS);
+                info.rcv_mss = u32::from(super::negotiated::DEFAULT_MSS);
+                info.snd_ssthresh = super::congestion::NO_THRESHOLD;
+                info.rttvar = 250_000;
+                info.min_rtt = u32::MAX;
+                info.rcv_wnd = u32::from(opening.window);
+                info.rcv_ssthresh = u32::from(opening.window);
+                info.last_data_sent_ms = millis_since(now, opening.started);
+                info.last_data_recv_ms = info.last_data_sent_ms;
+                info.last_ack_recv_ms = info.last_data_sent_ms;
                 info.rto = micros(opening.deadline - opening.sent_at);
-                info.snd_cwnd = super::congestion::INITIAL_WINDOW;
                 info.pmtu = u32::from(opening.negotiated.path_mtu);
                 info.advmss = u32::from(opening.negotiated.advertised_mss);
             }
@@ -56,7 +80,9 @@ impl<B: Buffer> Tcp<B> {
         info.backoff = c.rtt.backoff;
         info.options = option(negotiated.timestamps, OPTION_TIMESTAMPS)
             | option(negotiated.sack, OPTION_SACK)
-            | option(negotiated.scaling, OPTION_WSCALE);
+            | option(negotiated.scaling, OPTION_WSCALE)
+            | option(c.fast_open == Outcome::DataTaken, OPTION_SYN_DATA);
+        info.fastopen_client_fail = c.fast_open as u8 % Outcome::DataTaken as u8;
         info.snd_wscale = negotiated.send_shift;
         info.rcv_wscale = negotiated.receive_shift;
         info.rto = micros(c.rtt.rto(&self.config));
@@ -67,8 +93,8 @@ impl<B: Buffer> Tcp<B> {
         info.sacked = c.send.sacked_out;
         info.lost = c.send.lost_out;
         info.retrans = c.send.retrans_out;
-        info.last_data_sent_ms = millis_since(now, c.send.last_sent);
-        info.last_data_recv_ms = millis_since(now, c.receive.ack.last_data);
+        info.last_data_sent_ms = millis_since(now, c.send.last_sent.max(c.began));
+        info.last_data_recv_ms = millis_since(now, c.receive.ack.last_data.max(c.began));
         info.last_ack_recv_ms = millis_since(now, c.heard);
         info.pmtu = u32::from(negotiated.path_mtu);
         info.rcv_ssthresh = c.receive.slow_start;
@@ -99,8 +125,11 @@ impl<B: Buffer> Tcp<B> {
         info.reord_seen = c.stats.reorderings;
         info.rcv_ooopack = c.stats.out_of_order;
         info.snd_wnd = c.send.window;
-        info.rcv_wnd = c.receive.window();
+        // What the last segment offered, counted from what it acknowledged.
+        info.rcv_wnd = c.receive.edge.since(c.receive.acknowledged);
         info.total_rto = c.stats.timeouts;
+        info.total_rto_recoveries = c.stats.timeout_episodes;
+        info.total_rto_time_ms = c.stats.timeout_ms;
     }
 
     /// Calls `each` with every socket, embryonic connection and TIME-WAIT entry.
@@ -108,7 +137,8 @@ impl<B: Buffer> Tcp<B> {
         for (handle, socket) in self.sockets.iter() {
             each(summary(TcpId(handle), socket));
         }
-        for (_, opening) in self.openings.iter() {
+        let alone = |opening: &Opening| opening.early.child.is_none();
+        for (_, opening) in self.openings.iter().filter(|(_, opening)| alone(opening)) {
             each(SocketSummary {
                 id: None,
                 owner: 0,

@@ -25,6 +25,7 @@ mod listing;
 mod negotiated;
 mod opening;
 mod output;
+mod pmtud;
 mod ports;
 mod queue;
 mod receive;
@@ -45,13 +46,14 @@ mod time_wait;
 mod timers;
 
 use crate::collections::{Handle, IndexList, Slab, TimerWheel};
-use crate::config::{Capacity, TcpConfig};
+use crate::config::{Capacity, FastOpenKey, TcpConfig};
 use crate::packet::{Allocator, Buffer};
-use crate::rng::{HashKey, Rng, TableKey};
+use crate::rng::{HashKey, Rng};
 use crate::time::Instant;
 use connection::ChallengeBudget;
 use demux::Demux;
 use opening::Opening;
+use opening::early::FastOpen;
 use ports::Ports;
 use queue::Pool;
 use reply::Replies;
@@ -98,7 +100,7 @@ pub struct Context<'a, A: Allocator> {
 /// Keys of the hashes that outsiders must not predict.
 #[derive(Debug, Clone, Copy)]
 struct Keys {
-    demux: TableKey,
+    demux: HashKey,
     sequence: HashKey,
     timestamp: HashKey,
     port: HashKey,
@@ -107,11 +109,19 @@ struct Keys {
 
 impl Keys {
     fn new(rng: &mut Rng) -> Self {
-        let demux = TableKey::new(rng);
+        let demux = HashKey::new(rng);
         let sequence = HashKey::new(rng);
         let timestamp = HashKey::new(rng);
         let port = HashKey::new(rng);
         Keys { demux, sequence, timestamp, port, cookie: sequence.derive(b"SYN cookie") }
+    }
+}
+
+impl Keys {
+    fn fast_open_key(&self) -> FastOpenKey {
+        let key = self.sequence.derive(b"Fast Open");
+        let octets = u128::from(key.hash(&[0])) | u128::from(key.hash(&[1])) << 64;
+        FastOpenKey { primary: octets.to_le_bytes(), backup: None }
     }
 }
 
@@ -144,6 +154,7 @@ pub struct Tcp<B: Buffer> {
     /// When to try again what failed for want of memory.
     retry_at: Option<Instant>,
     replies: Replies,
+    fast_open: FastOpen,
     challenge: ChallengeBudget,
     /// The latest time seen.
     latest: Instant,
@@ -161,10 +172,11 @@ impl<B: Buffer> Tcp<B> {
         rng: &mut Rng,
     ) -> Self {
         let sockets = capacity.tcp_sockets;
+        let keys = Keys::new(rng);
         Tcp {
             config: *config,
             mtu,
-            keys: Keys::new(rng),
+            keys,
             sockets: Slab::new(sockets),
             openings: Slab::new(sockets),
             time_waits: TimeWaits::new(capacity.time_wait),
@@ -180,6 +192,7 @@ impl<B: Buffer> Tcp<B> {
             starved: IndexList::new(sockets),
             retry_at: None,
             replies: Replies::new(),
+            fast_open: FastOpen::new(config.fast_open_key.unwrap_or(keys.fast_open_key())),
             challenge: ChallengeBudget::new(),
             latest: Instant::ZERO,
         }

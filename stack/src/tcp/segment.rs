@@ -1,6 +1,7 @@
 //! The TCP header and its options (RFC 9293 §3.1): parsed once into [`Header`], emitted from it
 //! in the order that Linux writes them.
 
+use super::opening::fast_open::Cookie;
 use super::seq::SeqNumber;
 use arrayvec::ArrayVec;
 
@@ -61,6 +62,8 @@ pub(crate) struct Header {
     pub sack_permitted: bool,
     pub timestamps: Option<Timestamps>,
     pub sack: SackBlocks,
+    /// Fast Open (RFC 7413); empty: a request. Only in a SYN.
+    pub fast_open: Option<Cookie>,
 }
 
 /// A header that is shorter than it says, or says it is shorter than a header.
@@ -121,6 +124,10 @@ impl Header {
             //= RFC 7323 §2.3: a shift beyond 14 is taken for 14.
             (3, &[shift]) if syn => self.window_scale = Some(shift.min(14)),
             (4, &[]) if syn => self.sack_permitted = true,
+            //= RFC 7413 §4.1.1: 4 to 16 octets, an even number; none is a request.
+            (34, cookie) if syn && matches!(cookie.len(), 0 | 4..=16) && cookie.len() % 2 == 0 => {
+                self.fast_open = Cookie::try_from(cookie).ok();
+            }
             (5, blocks) if !syn && blocks.len() % 8 == 0 => {
                 for block in blocks.chunks_exact(8) {
                     let &[a, b, c, d, e, f, g, h] = block else { return };
@@ -153,6 +160,7 @@ impl Header {
             }
             + if self.window_scale.is_some() { 4 } else { 0 }
             + sack
+            + self.fast_open.as_ref().map_or(0, |cookie| (2 + cookie.len()).next_multiple_of(4))
     }
 
     /// Writes the header, its checksum zero, into `into`, whose length is [`Header::len`].
@@ -207,6 +215,11 @@ impl Header {
                 put(&block.start.0.to_be_bytes());
                 put(&block.end.0.to_be_bytes());
             }
+        }
+        if let Some(cookie) = &self.fast_open {
+            put(&[34, 2 + cookie.len() as u8]);
+            put(cookie);
+            put(&[1, 1][..(cookie.len() + 2) % 4]);
         }
         for (to, from) in into.iter_mut().zip(&octets) {
             *to = *from;
@@ -269,6 +282,7 @@ mod tests {
         fn what_is_emitted_parses_back(
             seq in any::<u32>(), ack in any::<u32>(), flags in any::<u8>(), window in any::<u16>(),
             ts in proptest::option::of((any::<u32>(), any::<u32>())), mss in any::<u16>(),
+            cookie in proptest::collection::vec(any::<u8>(), 4..17),
             shift in 0u8..15, blocks in proptest::collection::vec((any::<u32>(), any::<u32>()), 0..4),
         ) {
             let flags = Flags::from_bits_retain(flags);
@@ -284,6 +298,7 @@ mod tests {
                 sack_permitted: syn,
                 timestamps: ts.map(|(value, echo)| Timestamps { value, echo }),
                 sack: if syn { SackBlocks::new() } else { sack.collect() },
+                fast_open: syn.then(|| cookie[..cookie.len() & !1].iter().copied().collect()),
             };
             prop_assert_eq!(Header::parse(&emitted(&header)), Ok((header.clone(), header.len())));
         }

@@ -3,7 +3,7 @@
 
 use super::connection::Pending;
 use super::demux::Target;
-use super::socket::{Binding, Kind, Socket};
+use super::socket::{Binding, Kind};
 use super::state::State;
 use super::time_wait::TimeWait;
 use super::{Context, Tcp, env};
@@ -22,86 +22,58 @@ const TURN: u32 = 8;
 /// Buffers that must be free before those who wait for memory are woken.
 const PLENTY: usize = super::send::buffer::RESERVE + 32;
 
-impl Socket {
-    /// Whether it may have something to send, and its next deadline.
-    #[inline]
-    fn what_is_due(&mut self) -> (bool, Instant) {
-        match &mut self.kind {
-            Kind::Idle | Kind::Listening(_) => (false, Instant::FAR_FUTURE),
-            Kind::Opening(opening) => (opening.transmit, opening.deadline),
-            Kind::Connected(c) => {
-                c.on_room(&mut self.no_space, &self.options);
-                (c.wants_transmit(), c.timers.earliest())
-            }
-        }
-    }
-
-    /// Takes over what its connection has to tell; whether there is somebody to tell something.
-    #[inline]
-    fn what_to_tell(&mut self) -> bool {
-        if let Kind::Connected(c) = &mut self.kind {
-            self.edges |= core::mem::take(&mut c.edges);
-            if c.error.is_some() {
-                self.error = self.error.or(c.error.take());
-            }
-        }
-        if self.orphaned {
-            self.edges = Readiness::empty();
-        }
-        !self.edges.is_empty() && self.waiting_at.is_none()
-    }
-}
-
 impl<B: Buffer> Tcp<B> {
     /// Sees to the socket at `index` after something happened to it.
-    #[inline]
     pub(super) fn settle<A: Allocator<Buffer = B>>(&mut self, cx: &mut Context<'_, A>, index: u32) {
         self.latest = self.latest.max(cx.now);
-        let Some(socket) = self.sockets.at_mut(index) else { return };
-        let lives = match &socket.kind {
-            Kind::Connected(c) => !matches!(c.state, State::TimeWait | State::Closed),
-            _ => false,
+        let state = match self.sockets.at_mut(index) {
+            Some(socket) => socket.state(),
+            None => return,
         };
-        if !lives {
-            return self.settle_other(cx, index);
-        }
-        let (transmit, deadline) = socket.what_is_due();
-        let tell = socket.what_to_tell();
-        if transmit {
-            self.ready.push_back(index);
-        }
-        if tell {
-            self.events.push_back(index);
-        }
-        self.arm(index, deadline);
-    }
-
-    /// As [`Tcp::settle`] for what is not a living connection.
-    #[cold]
-    fn settle_other<A: Allocator<Buffer = B>>(&mut self, cx: &mut Context<'_, A>, index: u32) {
-        let Some(socket) = self.sockets.at_mut(index) else { return };
-        match socket.state() {
+        match state {
             State::TimeWait => self.enter_time_wait(cx, index),
             State::Closed => self.detach(index),
             _ => {}
         }
-        if let Some(socket) = self.sockets.at_mut(index) {
-            let (transmit, deadline) = socket.what_is_due();
-            if transmit {
-                self.ready.push_back(index);
-            }
-            self.arm(index, deadline);
-        }
+        self.schedule(index);
         self.announce(index);
+    }
+
+    /// Puts the socket on the lists of those that send, and arms its timer.
+    fn schedule(&mut self, index: u32) {
+        let Some(socket) = self.sockets.at_mut(index) else { return };
+        let (transmit, deadline) = match &mut socket.kind {
+            Kind::Idle | Kind::Listening(_) => return,
+            Kind::Opening(opening) => (opening.transmit, opening.deadline),
+            Kind::Connected(c) => {
+                c.on_room(&mut socket.no_space, &socket.options);
+                (c.wants_transmit(), c.timers.earliest())
+            }
+        };
+        if transmit {
+            self.ready.push_back(index);
+        }
+        self.arm(index, deadline);
     }
 
     /// Takes note of what the program is to be told; forgets the socket if it is done with.
     fn announce(&mut self, index: u32) {
         let Some(socket) = self.sockets.at_mut(index) else { return };
-        if socket.what_to_tell() {
+        if let Some(c) = socket.connection_mut() {
+            let edges = core::mem::take(&mut c.edges);
+            let error = c.error.take();
+            socket.edges |= edges;
+            socket.error = socket.error.or(error);
+        }
+        if socket.orphaned {
+            socket.edges = Readiness::empty();
+            if socket.state() == State::Closed {
+                self.release(index);
+            }
+            return;
+        }
+        if !socket.edges.is_empty() && socket.waiting_at.is_none() {
             self.events.push_back(index);
-        } else if socket.orphaned && socket.state() == State::Closed {
-            self.release(index);
         }
     }
 
@@ -111,6 +83,10 @@ impl<B: Buffer> Tcp<B> {
         let Some(socket) = self.sockets.at_mut(index) else { return };
         if let Kind::Connected(c) = &mut socket.kind {
             c.send.clear(&mut self.pool);
+            if core::mem::take(&mut c.awaits_ack) {
+                self.end_unacknowledged(index);
+                return self.detach(index);
+            }
             if core::mem::take(&mut socket.registered) {
                 self.demux.remove(c.hash, Target::Socket(index));
             }
@@ -153,7 +129,7 @@ impl<B: Buffer> Tcp<B> {
     pub(super) fn end_time_wait(&mut self, place: u32) {
         let Some(entry) = self.time_waits.remove(place) else { return };
         let tuple = entry.tuple();
-        self.demux.remove(tuple.place(self.keys.demux), Target::TimeWait(place));
+        self.demux.remove(tuple.hash(self.keys.demux), Target::TimeWait(place));
         if let Some(count) = self.ports.time_waits.get_mut(usize::from(tuple.local_port)) {
             *count = count.saturating_sub(1);
         }
@@ -167,7 +143,13 @@ impl<B: Buffer> Tcp<B> {
         self.wheel.cancel(self.opening_key(place));
         let listener = opening.listener.and_then(|id| self.sockets.get_mut(id.0));
         if let Some(Kind::Listening(listener)) = listener.map(|socket| &mut socket.kind) {
-            listener.openings = listener.openings.saturating_sub(1);
+            let count = match opening.hash
+                == super::opening::early::beside(opening.tuple.hash(self.keys.demux))
+            {
+                true => &mut listener.fast_opens,
+                false => &mut listener.openings,
+            };
+            *count = count.saturating_sub(1);
         }
     }
 
@@ -185,10 +167,16 @@ impl<B: Buffer> Tcp<B> {
                 c.receive.clear(&mut self.pool);
                 c.send.clear(&mut self.pool);
             }
-            Kind::Opening(opening) if socket.registered => {
-                self.demux.remove(opening.hash, Target::Socket(index));
+            Kind::Opening(opening) => {
+                self.pool.remove_at(opening.early.data);
+                if socket.registered {
+                    self.demux.remove(opening.hash, Target::Socket(index));
+                }
             }
             _ => {}
+        }
+        if socket.options.fast_open_key {
+            self.fast_open.forget_place(index);
         }
         self.ports.bound.remove(index);
         self.ports.listening.remove(index);
@@ -201,10 +189,11 @@ impl<B: Buffer> Tcp<B> {
     /// A connect has failed: the socket may try again.
     pub(super) fn fail_opening(&mut self, index: u32, error: Error) {
         let Some(socket) = self.sockets.at_mut(index) else { return };
-        if let Kind::Opening(opening) = &socket.kind
-            && core::mem::take(&mut socket.registered)
-        {
-            self.demux.remove(opening.hash, Target::Socket(index));
+        if let Kind::Opening(opening) = &socket.kind {
+            self.pool.remove_at(opening.early.data);
+            if core::mem::take(&mut socket.registered) {
+                self.demux.remove(opening.hash, Target::Socket(index));
+            }
         }
         socket.kind = Kind::Idle;
         socket.done = true;
@@ -223,14 +212,7 @@ impl<B: Buffer> Tcp<B> {
         self.ready.remove(index);
     }
 
-    /// Whether [`Tcp::poll_transmit`] has anything to look at.
-    #[inline]
-    pub fn wants_transmit(&self) -> bool {
-        !self.ready.is_empty() || self.replies.len() > 0 || !self.ready_openings.is_empty()
-    }
-
     /// The next packet to send; call until `None`.
-    #[inline]
     pub fn poll_transmit<A: Allocator<Buffer = B>>(
         &mut self,
         cx: &mut Context<'_, A>,
@@ -243,7 +225,9 @@ impl<B: Buffer> Tcp<B> {
         }
         while let Some(place) = self.ready_openings.front() {
             let sent = match self.openings.at_mut(place) {
-                Some(opening) => opening.poll_transmit(cx.now, cx.allocator, cx.counters),
+                Some(opening) => {
+                    opening.poll_transmit(cx.now, cx.allocator, &self.pool, cx.counters)
+                }
                 None => Ok(None),
             };
             match sent {
@@ -256,7 +240,9 @@ impl<B: Buffer> Tcp<B> {
             let sent = match self.sockets.at_mut(index) {
                 Some(socket) => match &mut socket.kind {
                     Kind::Connected(c) => c.poll_transmit(&mut env!(self, cx, &socket.options)),
-                    Kind::Opening(o) => o.poll_transmit(cx.now, cx.allocator, cx.counters),
+                    Kind::Opening(o) => {
+                        o.poll_transmit(cx.now, cx.allocator, &self.pool, cx.counters)
+                    }
                     _ => Ok(None),
                 },
                 None => Ok(None),
@@ -303,7 +289,6 @@ impl<B: Buffer> Tcp<B> {
     }
 
     /// A timer that is too early costs one look; moving it with every segment costs more.
-    #[inline]
     fn arm(&mut self, index: u32, deadline: Instant) {
         let sooner = self.wheel.deadline(index).is_none_or(|armed| deadline < armed);
         if deadline != Instant::FAR_FUTURE && sooner {
@@ -370,7 +355,12 @@ impl<B: Buffer> Tcp<B> {
         }
         if !opening.on_timeout(cx.now, &self.config) {
             cx.counters.attempt_failures += 1;
-            return self.end_opening(place);
+            let child = opening.early.child;
+            self.end_opening(place);
+            if let Some(child) = child {
+                self.give_up_early(cx, child);
+            }
+            return;
         }
         if opening.transmit {
             cx.counters.synack_retransmitted += 1;
@@ -392,7 +382,7 @@ impl<B: Buffer> Tcp<B> {
     /// Wakes those who wait for memory, once there is some.
     pub(super) fn feed_starved<A: Allocator<Buffer = B>>(&mut self, cx: &mut Context<'_, A>) {
         if self.starved.is_empty()
-            || !cx.allocator.has_more_than(PLENTY)
+            || cx.allocator.available() <= PLENTY
             || self.pool.len() + self.segments / 16 >= self.segments
         {
             return;

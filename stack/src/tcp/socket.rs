@@ -106,6 +106,13 @@ impl Socket {
         }
     }
 
+    pub fn connection_mut(&mut self) -> Option<&mut Connection> {
+        match &mut self.kind {
+            Kind::Connected(connection) => Some(connection),
+            _ => None,
+        }
+    }
+
     /// What poll(2) says, exactly as Linux's `tcp_poll`. `starved`: sending fails for want of
     /// memory just now.
     pub fn readiness(&self, starved: bool) -> Readiness {
@@ -117,6 +124,7 @@ impl Socket {
             Kind::Listening(listener) => {
                 return if listener.waiting > 0 { readable } else { Readiness::empty() };
             }
+            Kind::Opening(opening) if opening.early.held => ready |= writable,
             Kind::Opening(_) => {}
             Kind::Idle => {
                 ready |= Readiness::HANGUP | writable;

@@ -57,15 +57,16 @@ impl State {
         !matches!(self, Self::SynSent | Self::SynReceived | Self::Closed | Self::Listen)
     }
 
-    /// Whether the program may still send.
+    /// Whether the program may still send. (In SYN-RECEIVED too: only connections ask that began
+    /// with data in the SYN.)
     #[must_use]
     pub const fn can_send(self) -> bool {
-        matches!(self, Self::Established | Self::CloseWait)
+        matches!(self, Self::Established | Self::CloseWait | Self::SynReceived)
     }
 
     /// Whether the peer may still send: its FIN has not come.
     #[must_use]
     pub const fn can_receive(self) -> bool {
-        matches!(self, Self::Established | Self::FinWait1 | Self::FinWait2)
+        matches!(self, Self::Established | Self::FinWait1 | Self::FinWait2 | Self::SynReceived)
     }
 }

@@ -98,6 +98,16 @@ impl Host {
         self.tcp.connect(cx!(self), id, self.address, remote, 1500)
     }
 
+    pub fn connect_fast(
+        &mut self,
+        id: TcpId,
+        remote: SocketAddr,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        let data = [IoSlice::new(data)];
+        self.tcp.connect_fast(cx!(self), id, self.address, remote, 1500, Some(&data))
+    }
+
     pub fn listen(&mut self, id: TcpId, backlog: u32) -> Result<(), Error> {
         self.tcp.listen(cx!(self), id, backlog)
     }
@@ -171,6 +181,12 @@ impl Host {
         let local = SocketAddr::new(self.address, local);
         let remote = SocketAddr::new(PEER, PEER_PORT);
         self.tcp.on_unreachable(cx!(self), local, remote, seq, error, hard);
+    }
+
+    pub fn too_big(&mut self, local: u16, seq: SeqNumber, mtu: u16) -> bool {
+        let local = SocketAddr::new(self.address, local);
+        let remote = SocketAddr::new(PEER, PEER_PORT);
+        self.tcp.on_packet_too_big(cx!(self), local, remote, seq, mtu)
     }
 
     pub fn reset_all(&mut self) {

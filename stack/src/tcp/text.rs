@@ -134,7 +134,7 @@ impl Connection {
     ) {
         let now = env.cx.now;
         let before = self.receive.nxt;
-        let scarce = !env.cx.allocator.has_more_than(SCARCE);
+        let scarce = env.cx.allocator.available() <= SCARCE;
         let mut joined = Joined::default();
         self.stats.data_segments_in = self.stats.data_segments_in.wrapping_add(1);
         let result = self.receive.assemble(
@@ -246,7 +246,7 @@ impl Connection {
         self.pending |= Pending::ACK;
         self.edges |= Readiness::READABLE | Readiness::READ_HANGUP;
         match self.state {
-            State::Established => self.state = State::CloseWait,
+            State::Established | State::SynReceived => self.state = State::CloseWait,
             State::FinWait1 => {
                 // Its acknowledgment of our FIN, if any, was handled in the fifth step.
                 self.state = State::Closing;

@@ -128,11 +128,18 @@ impl Connection {
         if self.send.packets_out == 0 {
             return;
         }
+        if self.awaits_ack {
+            // First the SYN-ACK must get through; its own timer sees to that.
+            return self.arm_retransmit(env);
+        }
         if self.recovery.timeouts > 0 && self.is_given_up(env, self.recovery.stalled_since) {
             return self.give_up(env);
         }
         env.cx.counters.timeouts += 1;
         self.enter_loss(env);
+        if self.recovery.timeouts == 0 {
+            self.stats.timeout_episodes = self.stats.timeout_episodes.saturating_add(1);
+        }
         self.recovery.stalled_since = self.recovery.stalled_since.or(Some(env.cx.now));
         self.recovery.timeouts = self.recovery.timeouts.saturating_add(1);
         self.stats.timeouts = self.stats.timeouts.saturating_add(1);

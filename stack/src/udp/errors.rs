@@ -4,6 +4,7 @@ use super::receive::Copier;
 use super::{Context, Udp, UdpId};
 use crate::collections::Handle;
 use crate::error::Error;
+use crate::options::PathMtuDiscovery;
 use crate::packet::{Allocator, Buffer, IpMeta};
 use core::net::{IpAddr, SocketAddr};
 use std::io::IoSliceMut;
@@ -70,7 +71,7 @@ impl<B: Buffer> Udp<B> {
         cx: &mut Context<'_, A>,
         report: &Unreachable,
         quote: Option<B>,
-    ) {
+    ) -> bool {
         // The datagram's answer would have come to the socket that sent it.
         let meta = IpMeta {
             source: report.remote.ip(),
@@ -79,18 +80,23 @@ impl<B: Buffer> Udp<B> {
             hop_limit: u8::MAX,
         };
         let receiver = self.find_receiver(&meta, report.remote.port(), report.local.port());
-        let Some(index) = receiver else { return };
-        let Some(socket) = self.sockets.at_mut(index) else { return };
+        let Some(index) = receiver else { return false };
+        let Some(socket) = self.sockets.at_mut(index) else { return false };
+        let too_big = report.error == Error::MessageTooLong;
+        if too_big && socket.options.path_mtu_discovery == PathMtuDiscovery::Dont {
+            return true; // Routers cut what this socket sends.
+        }
         if socket.options.receive_errors {
             self.queue_error(cx, index, report, quote);
         } else if !report.hard || socket.remote.is_none() {
             // //= RFC 1122 §4.1.3.3; udp(7): only connected sockets hear of errors unasked.
-            return;
+            return true;
         }
         if let Some(socket) = self.sockets.at_mut(index) {
             socket.error = Some(report.error);
             self.events.push_back(index);
         }
+        true
     }
 
     /// A datagram did not fit the path: queued for who asked to know, but not pending.

@@ -2,6 +2,7 @@
 
 use super::wire::{header, introduce, ip_frame};
 use super::*;
+use crate::options::{Options, PathMtuDiscovery};
 use crate::wire::icmpv4::{self, Message, unreachable};
 use crate::wire::ipv4::{self, ChecksumBy, Header, Protocol};
 
@@ -90,4 +91,41 @@ fn a_silent_neighbor_is_reported_to_who_wants_to_know() {
     assert_eq!((report.error, report.kind, report.code), (Error::HostUnreachable, 3, 1));
     assert_eq!(host.shard.counters().neighbor.dropped_unresolved, 1);
     assert_eq!(host.shard.device().buffers_in_use(), 0);
+}
+
+#[test]
+fn rfc_1191_datagrams_shrink_to_what_the_path_takes() {
+    let mut host = Host::new();
+    introduce(&mut host);
+    let socket = host.shard.socket(SocketKind::Udp, Family::V4).unwrap();
+    host.shard.bind(host.now, socket, at(0, 4000)).unwrap();
+    host.shard.connect(host.now, socket, at(1, 9)).unwrap();
+    let peer = at(1, 9).ip();
+    let send = |host: &mut Host| {
+        host.shard.send(host.now, socket, &[IoSlice::new(&[0; 1_400])], SendFlags::default())
+    };
+    assert_eq!(send(&mut host), Ok(1_400));
+    assert_eq!(host.sent().len(), 1);
+    let too_big = |ports, mtu| {
+        let mut message = vec![0; 8 + 20];
+        let quoted = Header { total_len: 1_428, ..quoted() };
+        quoted.emit(&mut message[8..], ChecksumBy::Stack);
+        message.extend([4000u16, ports].iter().flat_map(|p| p.to_be_bytes()));
+        message.extend([5, 0x80, 0, 0]);
+        let (kind, code) = (icmpv4::UNREACHABLE, unreachable::FRAGMENTATION_NEEDED);
+        icmpv4::emit_error(&mut message, kind, code, mtu);
+        ip_frame(&header(Protocol::Icmp, message.len()), &message)
+    };
+    host.inject(&too_big(10, 1_000));
+    assert_eq!(host.shard.path_mtu(host.now, peer), Some(1_500), "no socket sent that");
+    host.inject(&too_big(9, 1_000));
+    assert_eq!(host.shard.take_error(socket), Some(Error::MessageTooLong));
+    assert_eq!(host.shard.path_mtu(host.now, peer), Some(1_000));
+    assert_eq!(send(&mut host), Ok(1_400));
+    assert_eq!(host.sent().len(), 2, "cut into fragments");
+    let strict = |o: &mut Options| o.path_mtu_discovery = PathMtuDiscovery::Do;
+    host.shard.update_options(host.now, socket, strict).unwrap();
+    assert_eq!(send(&mut host), Err(Error::MessageTooLong));
+    host.now += Duration::from_secs(601);
+    assert_eq!(host.shard.path_mtu(host.now, peer), Some(1_500));
 }

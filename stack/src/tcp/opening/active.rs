@@ -23,7 +23,7 @@ impl Opening {
         let flags = header.flags;
         let acknowledges = flags.contains(Flags::ACK);
         //= RFC 9293 §3.10.7.3: first, the ACK.
-        if acknowledges && header.ack != self.iss + 1 {
+        if acknowledges && self.early_acknowledged(header.ack).is_none() {
             let reset = flags.contains(Flags::RST);
             return if reset { Verdict::Stay } else { Verdict::Refuse(header.ack) };
         }

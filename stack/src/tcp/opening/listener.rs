@@ -9,6 +9,8 @@ pub(crate) struct Listener {
     pub backlog: u32,
     /// Embryonic connections.
     pub openings: u32,
+    /// Connections whose SYN's data was taken and that are not acknowledged yet (RFC 7413 §5.1).
+    pub fast_opens: u32,
     /// First and last connection to accept, socket indices + 1; 0 for none.
     pub first: u32,
     pub last: u32,
@@ -20,7 +22,15 @@ pub(crate) struct Listener {
 
 impl Listener {
     pub const fn new(backlog: u32) -> Self {
-        Listener { backlog, openings: 0, first: 0, last: 0, waiting: 0, overflowed_at: None }
+        Listener {
+            backlog,
+            openings: 0,
+            fast_opens: 0,
+            first: 0,
+            last: 0,
+            waiting: 0,
+            overflowed_at: None,
+        }
     }
 
     /// Whether no more connection is taken. (One more than the backlog fits, as in Linux.)

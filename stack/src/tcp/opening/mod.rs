@@ -1,6 +1,8 @@
 //! A connection whose handshake is under way, begun by us (`active`) or by a peer (`passive`).
 
 pub(crate) mod active;
+pub(crate) mod early;
+pub(crate) mod fast_open;
 pub(crate) mod isn;
 pub(crate) mod listener;
 pub(crate) mod passive;
@@ -11,6 +13,7 @@ use super::counters::TcpCounters;
 use super::demux::Tuple;
 use super::negotiated::{DEFAULT_MSS, Negotiated, TimestampState};
 use super::output::NoBuffer;
+use super::queue::Pool;
 use super::receive::Receiver;
 use super::reply::emit;
 use super::segment::{Flags, Header, TIMESTAMPS_LEN};
@@ -19,8 +22,9 @@ use super::state::State;
 use super::{TcpConfig, TcpId};
 use crate::error::Error;
 use crate::options::{Options, PathMtuDiscovery};
-use crate::packet::{Allocator, Transmit};
+use crate::packet::{Allocator, Buffer, Transmit};
 use crate::time::{Duration, Instant};
+use early::Early;
 
 /// RFC 6298 §2.1.
 const INITIAL_RTO: Duration = Duration::from_secs(1);
@@ -59,6 +63,8 @@ pub(crate) struct Opening {
     pub traffic_class: u8,
     pub hop_limit: u8,
     pub dont_fragment: bool,
+    /// Fast Open (RFC 7413).
+    pub early: Early,
 }
 
 /// What a segment does to an opening.
@@ -129,6 +135,7 @@ impl Opening {
             traffic_class: options.traffic_class,
             hop_limit: options.hop_limit,
             dont_fragment: options.path_mtu_discovery != PathMtuDiscovery::Dont,
+            early: Early::none(),
         }
     }
 
@@ -158,25 +165,35 @@ impl Opening {
         &mut self,
         now: Instant,
         allocator: &mut A,
+        pool: &Pool<A::Buffer>,
         counters: &mut TcpCounters,
     ) -> Result<Option<Transmit<A::Buffer>>, NoBuffer> {
         if !self.transmit {
             return Ok(None);
         }
-        let buffer = allocator.allocate().ok_or(NoBuffer)?;
+        let mut buffer = allocator.allocate().ok_or(NoBuffer)?;
         let syn_ack = self.state == State::SynReceived;
+        // A SYN that is sent again is an ordinary one: perhaps the data was what got it lost.
+        if self.retransmits == 0
+            && !syn_ack
+            && let Some(chunk) = pool.at(self.early.data)
+        {
+            let data = chunk.sent();
+            buffer.append(data.len()).copy_from_slice(data);
+        }
         let ours = &self.negotiated;
         let header = Header {
             source_port: self.tuple.local_port,
             destination_port: self.tuple.remote_port,
             seq: self.iss,
-            ack: if syn_ack { self.irs + 1 } else { SeqNumber(0) },
+            ack: if syn_ack { self.irs + 1 + self.early.taken } else { SeqNumber(0) },
             flags: if syn_ack { Flags::SYN | Flags::ACK } else { Flags::SYN },
             window: self.window,
             mss: Some(ours.advertised_mss),
             sack_permitted: ours.sack,
             timestamps: ours.timestamps.then(|| self.timestamps.option(now)),
             window_scale: ours.scaling.then_some(ours.receive_shift),
+            fast_open: self.early.option.take().filter(|_| self.retransmits == 0),
             ..Header::default()
         };
         self.transmit = false;

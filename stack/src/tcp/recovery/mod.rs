@@ -93,7 +93,11 @@ impl Connection {
         let now = env.cx.now;
         if delivery.advanced {
             self.recovery.timeouts = 0;
-            self.recovery.stalled_since = None;
+            if let Some(since) = self.recovery.stalled_since.take() {
+                let ms = (now - since).as_millis();
+                let took = u32::try_from(ms).unwrap_or(u32::MAX);
+                self.stats.timeout_ms = self.stats.timeout_ms.saturating_add(took);
+            }
         }
         if delivery.duplicate.is_some() {
             self.on_duplicate_reported();

@@ -2,8 +2,11 @@
 
 mod attack;
 mod close;
+mod fast_open;
+mod info;
 mod loops;
 mod open;
+mod pmtud;
 mod ports;
 mod recovery;
 mod state;

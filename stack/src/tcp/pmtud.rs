@@ -1,0 +1,108 @@
+//! Path MTU discovery (RFC 1191): a router dropped a segment of ours because it was too large.
+
+use super::connection::{Connection, Env};
+use super::demux::{Target, Tuple};
+use super::queue::Marks;
+use super::recovery::Phase;
+use super::seq::SeqNumber;
+use super::socket::Kind;
+use super::{Context, Tcp, env};
+use crate::error::Error;
+use crate::options::PathMtuDiscovery;
+use crate::packet::{Allocator, Buffer};
+use core::net::SocketAddr;
+
+impl<B: Buffer> Tcp<B> {
+    /// ICMP says that our segment with `seq` is larger than `mtu`, the largest IP packet that goes
+    /// on from there. Returns whether that is believable: about something in flight.
+    pub fn on_packet_too_big<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        local: SocketAddr,
+        remote: SocketAddr,
+        seq: SeqNumber,
+        mtu: u16,
+    ) -> bool {
+        let tuple = Tuple::new(local, remote);
+        cx.counters.icmp_errors += 1;
+        let found = self.find(&tuple, tuple.hash(self.keys.demux));
+        let Some(Target::Socket(index)) = found else {
+            cx.counters.icmp_out_of_window += 1;
+            return false;
+        };
+        let Some(socket) = self.sockets.at_mut(index) else { return false };
+        let believed = match &mut socket.kind {
+            Kind::Connected(c) => {
+                c.on_packet_too_big(&mut env!(self, cx, &socket.options), seq, mtu)
+            }
+            Kind::Opening(opening) if opening.iss == seq => {
+                opening.negotiated.path_mtu = opening.negotiated.path_mtu.min(mtu);
+                true
+            }
+            _ => false,
+        };
+        if !believed {
+            cx.counters.icmp_out_of_window += 1;
+        }
+        self.settle(cx, index);
+        believed
+    }
+}
+
+impl Connection {
+    fn on_packet_too_big<A: Allocator>(
+        &mut self,
+        env: &mut Env<'_, '_, A>,
+        seq: SeqNumber,
+        mtu: u16,
+    ) -> bool {
+        //= RFC 5927 §7.2: only about octets in flight.
+        if seq.before(self.send.una) || seq.at_or_after(self.send.nxt) {
+            return false;
+        }
+        let strict = env.options.path_mtu_discovery != PathMtuDiscovery::Dont;
+        if !strict || mtu >= self.negotiated.path_mtu {
+            return true;
+        }
+        env.cx.counters.path_mtu_reduced += 1;
+        self.soft_error = Some(Error::MessageTooLong);
+        self.negotiated.path_mtu = mtu;
+        let mss = u32::from(self.negotiated.send_mss(self.tuple.is_v6()));
+        self.send.mss = self.send.mss.min(mss);
+        self.resend_oversized(env);
+        true
+    }
+
+    /// Segments larger than the MSS that are in flight will not arrive: they are sent again at
+    /// once, in pieces. The path is not congested, so the window stays (Linux:
+    /// `tcp_simple_retransmit`).
+    fn resend_oversized<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) {
+        let mut at = self.send.queue.head;
+        let lost = self.send.lost_out;
+        while at != self.send.unsent
+            && let Some(chunk) = env.pool.at_mut(at)
+        {
+            let (index, next) = (at, chunk.next);
+            at = next;
+            if chunk.len <= self.send.mss || chunk.marks.contains(Marks::SACKED) {
+                continue;
+            }
+            if chunk.marks.contains(Marks::RETRANSMITTED) {
+                chunk.marks -= Marks::RETRANSMITTED;
+                self.send.retrans_out = self.send.retrans_out.saturating_sub(1);
+            }
+            self.send.mark_lost(env.pool, index);
+        }
+        if self.send.lost_out == lost {
+            return;
+        }
+        self.send.retransmit_hint = self.send.queue.head;
+        if self.recovery.phase != Phase::Loss {
+            self.recovery.phase = Phase::Loss;
+            self.recovery.high = self.send.nxt;
+            let cwnd = self.window.cwnd;
+            self.window.ssthresh = self.window.ssthresh.max(cwnd / 2 + cwnd / 4);
+            self.recovery.undo_marker = None;
+        }
+    }
+}
