@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Runs the tests that need a whole program: `tests/run.py [c] [e2e] [python] [crates] [-k WORD]`.
+"""Runs the tests that need a whole program: `tests/run.py [c] [e2e] [python] [crates] [nic] [-k WORD]`.
 
 Prints a line for every test as it ends, keeps full logs in target/test-logs, shows a failure's
 tail at once, and closes with `N passed, N failed` (also written to target/test-logs/SUITE.count).
@@ -195,7 +195,15 @@ def run_suite(module):
     return run
 
 
-SUITES = {"c": run_c, "e2e": run_e2e, "python": run_suite("cpython"), "crates": run_suite("crates")}
+def run_nic(report, words, jobs):
+    sys.path.insert(0, str(TESTS / "nic"))
+    import suite
+
+    suite.run(report, words, jobs, LOGS / "nic")
+
+
+SUITES = {"c": run_c, "e2e": run_e2e, "python": run_suite("cpython"), "crates": run_suite("crates"),
+          "nic": run_nic}
 
 
 def main():

@@ -1,9 +1,9 @@
 //! The start of DPDK's environment, once per family of processes, disturbing nothing.
 
-use crate::check;
 use crate::descriptors;
 use crate::device::{DeviceKind, PortConfig};
 use crate::error::{Error, LogMark};
+use crate::{card, check};
 use dpdk_sys as sys;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -93,6 +93,10 @@ impl EalOptions {
         }
         for card in &self.pci {
             arguments.extend(["-a".to_owned(), card.clone()]);
+        }
+        let address = |card: &String| card.split(',').next().unwrap_or_default().to_owned();
+        if self.pci.iter().map(address).any(|address| card::interrupts_by_line(&address)) {
+            arguments.push("--vfio-intr=legacy".to_owned());
         }
         arguments.extend(self.arguments.iter().cloned());
         arguments

@@ -31,6 +31,7 @@
 //! (vhost, memif) must be up before the fork. DPDK's heap must not grow after a fork, hence
 //! [`EalOptions::memory_bytes`] is reserved whole and ports are opened before.
 
+mod card;
 mod check;
 mod descriptors;
 mod device;

@@ -2,17 +2,13 @@
 //!
 //! Leaders and the keeper ask before each sleep: a vhost port's descriptor appears and changes
 //! with its peer, and one that is of no use (closed, or readable without frames) must not keep a
-//! core busy. While it is not trusted the port is looked at by the clock.
+//! core busy. While it is not trusted the port is looked at by the clock. The interrupt of a card
+//! must first prove itself: some drivers promise one that never comes.
 
 use crate::clock;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use dpdk::{DeviceKind, Port, RxInterrupt};
-use stack::time::Duration;
-
-/// Wake-ups without a frame, one after another, that cost the descriptor its trust.
-const FUTILE: u32 = 64;
-/// For how long it is not used then.
-const DISTRUST: Duration = Duration::from_millis(100);
+use stack::time::{Duration, Instant};
 
 /// The descriptor, as this process sees it.
 #[derive(Debug)]
@@ -20,39 +16,38 @@ pub(crate) struct RxWatch {
     port: &'static Port,
     /// The kernel's descriptor, which never changes.
     fixed: Option<RxInterrupt>,
-    futile: AtomicU32,
-    distrusted_until: AtomicU64,
+    trust: Trust,
 }
 
 impl RxWatch {
     pub(crate) fn new(port: &'static Port) -> Self {
-        let kernels = matches!(
-            port.config().kind,
-            DeviceKind::Tap | DeviceKind::AfPacket | DeviceKind::AfXdp
-        );
+        let kind = port.config().kind;
+        let kernels = matches!(kind, DeviceKind::Tap | DeviceKind::AfPacket | DeviceKind::AfXdp);
         RxWatch {
             port,
             fixed: if kernels { port.rx_interrupt(0) } else { None },
-            futile: AtomicU32::new(0),
-            distrusted_until: AtomicU64::new(0),
+            trust: Trust::new(!matches!(kind, DeviceKind::Pci | DeviceKind::Other)),
         }
     }
 
     /// The same, for a process with trust of its own.
     pub(crate) fn again(&self) -> Self {
-        RxWatch::new(self.port)
+        let other = RxWatch::new(self.port);
+        other.trust.proven.store(!self.is_doubtful(), Ordering::Relaxed);
+        other
     }
 
     /// What to sleep on, if there is something at the moment.
     pub(crate) fn get(&self) -> Option<RxInterrupt> {
-        let until = self.distrusted_until.load(Ordering::Relaxed);
-        if until != 0 {
-            if clock::now().as_nanos() < until {
-                return None;
-            }
-            self.distrusted_until.store(0, Ordering::Relaxed);
+        if !self.trust.allows(clock::now) {
+            return None;
         }
         self.fixed.or_else(|| self.port.rx_interrupt(0))
+    }
+
+    /// Whether a sleep on it must end by the clock all the same.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        !self.trust.proven.load(Ordering::Relaxed)
     }
 
     /// Whether the interrupt has to be armed before a sleep.
@@ -62,6 +57,61 @@ impl RxWatch {
 
     /// What poll(2) said of the descriptor, and how many frames there were then.
     pub(crate) fn learn(&self, found: libc::c_short, frames: usize) {
+        self.trust.learn(found, frames, clock::now);
+    }
+}
+
+/// Wake-ups without a frame, one after another, that cost the descriptor its trust.
+const FUTILE: u32 = 64;
+/// For how long it is not used then.
+const DISTRUST: Duration = Duration::from_millis(100);
+/// Looks by the clock that found frames which a doubtful interrupt had not announced, until it is
+/// given up for good.
+const SILENT: u32 = 16;
+
+/// What experience says of the descriptor.
+#[derive(Debug)]
+struct Trust {
+    /// It has announced frames once, or is of a kind that always does.
+    proven: AtomicBool,
+    silent: AtomicU32,
+    futile: AtomicU32,
+    distrusted_until: AtomicU64,
+}
+
+impl Trust {
+    fn new(proven: bool) -> Self {
+        Trust {
+            proven: AtomicBool::new(proven),
+            silent: AtomicU32::new(0),
+            futile: AtomicU32::new(0),
+            distrusted_until: AtomicU64::new(0),
+        }
+    }
+
+    fn allows(&self, now: impl FnOnce() -> Instant) -> bool {
+        if self.silent.load(Ordering::Relaxed) >= SILENT {
+            return false;
+        }
+        let until = self.distrusted_until.load(Ordering::Relaxed);
+        if until != 0 {
+            if now().as_nanos() < until {
+                return false;
+            }
+            self.distrusted_until.store(0, Ordering::Relaxed);
+        }
+        true
+    }
+
+    fn learn(&self, found: libc::c_short, frames: usize, now: impl FnOnce() -> Instant) {
+        if frames > 0 && !self.proven.load(Ordering::Relaxed) {
+            if found & libc::POLLIN != 0 {
+                self.proven.store(true, Ordering::Relaxed);
+                self.silent.store(0, Ordering::Relaxed);
+            } else {
+                self.silent.fetch_add(1, Ordering::Relaxed);
+            }
+        }
         if frames > 0 || found == 0 {
             self.futile.store(0, Ordering::Relaxed);
             return;
@@ -69,8 +119,52 @@ impl RxWatch {
         let broken = found & (libc::POLLNVAL | libc::POLLERR | libc::POLLHUP) != 0;
         if broken || self.futile.fetch_add(1, Ordering::Relaxed) >= FUTILE {
             self.futile.store(0, Ordering::Relaxed);
-            let until = clock::now() + DISTRUST;
+            let until = now() + DISTRUST;
             self.distrusted_until.store(until.as_nanos(), Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> impl Fn() -> Instant {
+        move || Instant::from_nanos(millis * 1_000_000)
+    }
+
+    #[test]
+    fn an_interrupt_that_announces_frames_is_proven() {
+        let trust = Trust::new(false);
+        trust.learn(0, 1, at(1));
+        trust.learn(libc::POLLIN, 1, at(1));
+        assert!(trust.proven.load(Ordering::Relaxed));
+        for _ in 0..100 {
+            trust.learn(0, 1, at(1));
+        }
+        assert!(trust.allows(at(1)));
+    }
+
+    #[test]
+    fn an_interrupt_that_never_comes_is_given_up() {
+        let trust = Trust::new(false);
+        for _ in 0..SILENT {
+            assert!(trust.allows(at(1)));
+            trust.learn(0, 1, at(1));
+        }
+        assert!(!trust.allows(at(1)) && !trust.allows(at(100_000)));
+    }
+
+    #[test]
+    fn wake_ups_without_frames_cost_trust_for_a_while() {
+        let trust = Trust::new(true);
+        for _ in 0..=FUTILE {
+            assert!(trust.allows(at(1)));
+            trust.learn(libc::POLLIN, 0, at(1));
+        }
+        assert!(!trust.allows(at(50)));
+        assert!(trust.allows(at(102)));
+        trust.learn(libc::POLLHUP, 0, at(200));
+        assert!(!trust.allows(at(201)));
     }
 }

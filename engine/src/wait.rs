@@ -382,7 +382,8 @@ impl Engine {
         let mut backoff = TICK_SHORTEST;
         loop {
             let rx = self.rx.get();
-            let plan = held.plan(me, bed.deadline, rx, &mut backoff);
+            let by_clock = rx.is_none() || self.rx.is_doubtful();
+            let plan = held.plan(me, bed.deadline, rx, by_clock.then_some(&mut backoff));
             // Without a doorbell, or with incomplete lists, look again soon.
             held.settle();
             let blind = !watched || (doorbell.is_none() && plan.in_poll);
@@ -582,7 +583,7 @@ impl Held<'_> {
         me: u32,
         deadline: Option<Instant>,
         rx: Option<RxInterrupt>,
-        backoff: &mut Duration,
+        by_clock: Option<&mut Duration>,
     ) -> Doze {
         let sleepers = &self.shared.sleepers;
         let Some(waiter) = self.world.waiters.at_mut(me) else {
@@ -608,7 +609,7 @@ impl Held<'_> {
             };
         }
         let mut timeout = until.map(|moment| moment.saturating_since(self.now));
-        if lead && rx.is_none() {
+        if let Some(backoff) = by_clock.filter(|_| lead) {
             timeout = Some(timeout.map_or(*backoff, |timeout| timeout.min(*backoff)));
             *backoff = (*backoff * 2).min(TICK_LONGEST);
         }

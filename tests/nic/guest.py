@@ -1,0 +1,246 @@
+#!/usr/bin/python3
+"""What runs inside the computer of vm.py, as root: NICS below by turns under every check.
+
+Each NIC is handed to vfio-pci; onwire drives it. The peer is the guest's own kernel, in a
+namespace, with a NIC of its own on the same wire. Results go to the console as lines that begin
+with `@`, which tests/run.py reads; it also counts them.
+"""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+import traceback
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "e2e"), str(HERE)]
+sys.dont_write_bytecode = True
+
+import harness  # noqa: E402
+from apps import nginx_configuration, redis  # noqa: E402
+from harness import PYTHON, check, random_file, sha256  # noqa: E402
+from nics import CHECKS, PEER_SLOT  # noqa: E402
+
+PEER = "10.9.0.1"
+PEER_SHELL = ["ip", "netns", "exec", "peer"]
+
+
+def say(kind, **values):
+    print("@" + json.dumps({"kind": kind, **values}), flush=True)
+
+
+class Nic:
+    """One NIC under test."""
+
+    def __init__(self, number, model):
+        self.number, self.model = number, model
+        self.pci = f"0000:00:{number + 2:02x}.0"
+        self.address = f"10.9.0.{number + 2}"
+        self.settings = {"device": f"pci:{self.pci}", "address": f"{self.address}/24"}
+
+    def hand_over(self):
+        device = pathlib.Path("/sys/bus/pci/devices") / self.pci
+        if (device / "driver").exists():
+            (device / "driver" / "unbind").write_text(self.pci)
+        (device / "driver_override").write_text("vfio-pci")
+        pathlib.Path("/sys/bus/pci/drivers_probe").write_text(self.pci)
+        driver = (device / "driver").resolve().name
+        check(driver == "vfio-pci", f"{self.pci} is bound to {driver}")
+
+    def cable(self, up):
+        """Asks the outside to pull the cable, and waits until it has."""
+        answer = pathlib.Path("/run/out/cable")
+        answer.unlink(missing_ok=True)
+        say("cable", nic=self.number, up=up)
+        end = time.monotonic() + 20
+        while not answer.exists():
+            check(time.monotonic() < end, "nobody moved the cable")
+            time.sleep(0.1)
+
+
+def peer(t, *argv, **options):
+    """Runs a program of the peer's kernel."""
+    return t.run(PEER_SHELL + [str(word) for word in argv], **options)
+
+
+def nginx(t, nic):
+    configuration = nginx_configuration(t, workers=2, listen=f"{nic.address}:80")
+    return t.serve("nginx", "-c", configuration, port=80, **nic.settings)
+
+
+def fetch(t, nic, file, timeout=60):
+    """The peer's curl fetches a file; it must be the same."""
+    peer(t, "curl", "-sSf", "-m", str(timeout), "-o", t.tmp / "got",
+         f"http://{nic.address}/{file.name}", timeout=timeout + 5)
+    check(sha256(file) == sha256(t.tmp / "got"), "the file differs")
+
+
+# -- the checks, by the names in nics.py ------------------------------------------------------------
+
+
+def redis_and_ping(t, nic):
+    """redis answers redis-benchmark, and the stack answers ping."""
+    server = redis(t, nic.address, **nic.settings)
+    before = t.stats(server)
+    text = peer(t, "ping", "-c", "5", "-i", "0.2", "-W", "5", nic.address)
+    check(" 0% packet loss" in text, text)
+    text = peer(t, "redis-benchmark", "-h", nic.address, "-t", "get", "-n", "500", "-c", "5",
+                "--csv", timeout=60)
+    check('"GET"' in text, text)
+    t.moved(before, t.stats(server), rx=505, tx=505)
+    t.nothing_on_kernel(server)
+
+
+def forked_workers_drive(t, nic):
+    """nginx's two workers drive the port that their parent started."""
+    server = nginx(t, nic)
+    file = random_file(t.tmp / "www" / "data", 2)
+    before = t.stats(server)
+    for _ in range(2):
+        fetch(t, nic, file)
+    t.moved(before, t.stats(server), rx=100, tx=2 * 2 * 1048576 // 1500 // 45)
+    t.nothing_on_kernel(server)
+
+
+def curl_fetches(t, nic):
+    """A client under onwire, and a server of the peer's kernel."""
+    file = random_file(t.tmp / "data", 1)
+    t.start(PEER_SHELL + [PYTHON, "-m", "http.server", "8000", "--bind", PEER], name="http.server",
+            cwd=t.tmp)
+    t.until(lambda: peer(t, "curl", "-s", "-o", "/dev/null", f"http://{PEER}:8000/",
+                         status=None) is not None and t.last.returncode == 0, 30, "the server")
+    t.run(t.onwire("curl", "-sS", "-m", "40", "-o", t.tmp / "got", f"http://{PEER}:8000/data",
+                   **nic.settings), timeout=60)
+    check(sha256(file) == sha256(t.tmp / "got"), "the file differs")
+
+
+def udp_and_iperf3(t, nic):
+    """iperf3 both ways, and UDP."""
+    server = t.serve("iperf3", "-s", "-4", port=5201, **nic.settings)
+    before = t.stats(server)
+    for flags in ([], ["-R"], ["-u", "-b", "1M", "-l", "1000"]):
+        text = peer(t, "iperf3", "-c", nic.address, "-t", "2", "-J", *flags, timeout=40)
+        end = json.loads(text)["end"]
+        rate = end["sum_received" if "sum_received" in end else "sum"]["bits_per_second"]
+        t.note(f"{' '.join(flags) or 'forward'}: {rate / 1e6:.1f} Mbit/s")
+        check(rate > 500e3, f"{flags}: {rate} bit/s")
+    t.moved(before, t.stats(server), rx=500, tx=500)
+    t.nothing_on_kernel(server)
+
+
+CLIENT = """
+import socket, sys
+client = socket.create_connection((sys.argv[1], 6379), 10)
+client.sendall(b"PING\\r\\n")
+print(client.recv(100).decode().strip(), flush=True)
+client.settimeout(10)
+try:
+    print("read", client.recv(100), flush=True)
+except ConnectionResetError:
+    print("reset", flush=True)
+"""
+
+
+def killed_and_started_again(t, nic):
+    """kill -9 resets the client; the next program has the port at once."""
+    first = redis(t, nic.address, **nic.settings)
+    client = t.start(PEER_SHELL + [PYTHON, "-c", CLIENT, nic.address], name="client")
+    t.until(lambda: "PONG" in client.output(), 20, "the client's PONG")
+    first.popen.send_signal(signal.SIGKILL)
+    check("reset" in client.finish(15), f"no reset: {client.output()}")
+    first.wait()
+    second = redis(t, nic.address, **nic.settings)
+    before = t.stats(second)
+    check(peer(t, "redis-cli", "-h", nic.address, "ping").strip() == "PONG", "no PONG")
+    t.moved(before, t.stats(second), rx=3, tx=3)
+
+
+def loss_and_delay(t, nic):
+    """A file arrives intact through 3 % loss and 2 ms of delay in the peer's queue."""
+    server = nginx(t, nic)
+    file = random_file(t.tmp / "www" / "data", 1)
+    interface = pathlib.Path("/run/peer-interface").read_text()
+    peer(t, "tc", "qdisc", "add", "dev", interface, "root", "netem", "delay", "2ms", "loss", "3%")
+    try:
+        for _ in range(2):
+            fetch(t, nic, file)
+    finally:
+        peer(t, "tc", "qdisc", "del", "dev", interface, "root")
+    stats = t.stats(server)
+    t.note(f"{stats['tcp.retransmitted']} segments retransmitted")
+    t.moved(t.NOTHING_YET, stats, rx=50, tx=50)
+
+
+def cable_out_and_in(t, nic):
+    """A connection outlives a pulled cable."""
+    server = redis(t, nic.address, **nic.settings)
+    ping = ["redis-cli", "-h", nic.address]
+    session = t.start(PEER_SHELL + ["sh", "-c", f"(echo PING; sleep 9; echo PING; sleep 4) | "
+                                                f"{' '.join(ping)}"], name="session")
+    t.until(lambda: session.output().count("PONG") == 1, 20, "the first PONG")
+    nic.cable(False)
+    check(peer(t, "ping", "-c", "2", "-W", "1", nic.address, status=None) and
+          t.last.returncode != 0, "there was an answer without a cable")
+    nic.cable(True)
+    t.until(lambda: session.output().count("PONG") == 2, 40, "the second PONG")
+    session.finish(30)
+    check(t.engine(server) is not None, "the engine has gone")
+
+
+# -- running them -------------------------------------------------------------------------------------
+
+
+def prepare():
+    for module in ("vfio-pci", "virtio_net", "sch_netem"):
+        subprocess.run(["modprobe", module], check=True)
+    pathlib.Path("/proc/sys/vm/nr_hugepages").write_text("160")
+    subprocess.run(["mount", "-t", "hugetlbfs", "none", "/dev/hugepages"], check=True)
+    slot = pathlib.Path(f"/sys/bus/pci/devices/0000:00:{PEER_SLOT:02x}.0")
+    interface = next(slot.glob("virtio*/net/*")).name
+    pathlib.Path("/run/peer-interface").write_text(interface)
+    for words in (["netns", "add", "peer"], ["link", "set", interface, "netns", "peer"],
+                  ["-n", "peer", "link", "set", "lo", "up"],
+                  ["-n", "peer", "addr", "add", f"{PEER}/24", "dev", interface],
+                  ["-n", "peer", "link", "set", interface, "up"]):
+        subprocess.run(["ip", *words], check=True)
+
+
+def run_check(name, nic):
+    t = harness.Test(name)
+    begun = time.monotonic()
+    problem = None
+    try:
+        globals()[name](t, nic)
+        t.end()
+        t.nothing_left(30)
+    except harness.Failed as failure:
+        problem = str(failure)
+    except Exception:
+        problem = traceback.format_exc()
+    if problem:
+        t.show_logs()
+        t.end()
+    t.clean()
+    say("result", nic=nic.model, check=name, problem=problem,
+        seconds=round(time.monotonic() - begun, 1))
+
+
+def main():
+    sys.stdout = sys.stderr = open("/dev/ttyS0", "w", buffering=1)
+    os.environ["TESTS_TARGET"] = str(harness.TARGET)
+    prepare()
+    models = pathlib.Path("/run/out/nics").read_text().split()
+    nics = [Nic(number, model) for number, model in enumerate(models)]
+    for nic in nics:
+        nic.hand_over()
+    for nic in nics:
+        for name in CHECKS:
+            run_check(name, nic)
+    say("end", iommu_groups=len(os.listdir("/sys/kernel/iommu_groups")))
+
+
+if __name__ == "__main__":
+    main()
