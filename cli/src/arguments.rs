@@ -27,8 +27,8 @@ Examples:
   onwire run --device vhost:/tmp/link.sock --address 10.9.0.1/24 -- iperf3 -s
   onwire run --device virtio-user:/tmp/link.sock --address 10.9.0.2/24 -- iperf3 -c 10.9.0.1
       Two programs on one machine, over shared memory.
-  onwire run --device pci:0000:00:03.0 --address 10.0.0.2/24 --profile latency -- ./feed
-      On a NIC bound to vfio-pci, spinning.
+  onwire bind eth1 && onwire run --device pci:0000:00:03.0 --inherit --profile latency -- ./feed
+      On a NIC of its own, spinning, with the address that the kernel had.
   onwire run --rule 'use kernel direction=connect port=53' -- curl http://10.78.0.1/
       Connections to port 53 stay with the kernel.
   onwire run --loopback stack -- python3 -m test test_socket
@@ -69,6 +69,12 @@ pub enum Command {
     Top(TopArguments),
     /// Show the engines that run
     List(ListArguments),
+    /// Show the network cards, and who has them
+    Devices(ListArguments),
+    /// Hand a network card over from the kernel to DPDK
+    Bind(BindArguments),
+    /// Give a network card back to the kernel
+    Unbind(UnbindArguments),
     /// Show routes
     Route(ListArguments),
     /// Show neighbors
@@ -127,6 +133,9 @@ pub struct RunArguments {
     /// Use this library instead of the libonwire.so that comes with the command
     #[arg(long, value_name = "PATH")]
     pub library: Option<PathBuf>,
+    /// Address, router and MTU as the kernel had them before `onwire bind` took the card
+    #[arg(long)]
+    pub inherit: bool,
     /// Do not announce the device and address
     #[arg(long, short)]
     pub quiet: bool,
@@ -257,7 +266,7 @@ pub struct TopArguments {
     pub selection: Selection,
 }
 
-/// `onwire list`, `onwire route`, `onwire neigh`.
+/// `onwire list`, `onwire devices`, `onwire route`, `onwire neigh`.
 #[derive(Debug, Args, Default)]
 pub struct ListArguments {
     /// As JSON
@@ -266,6 +275,37 @@ pub struct ListArguments {
     /// Which engines.
     #[command(flatten)]
     pub selection: Selection,
+}
+
+/// `onwire bind`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  onwire devices            which cards there are
+  onwire bind eth1          by its interface
+  onwire bind 0000:03:00.0  by its address
+
+The kernel forgets the card: its interface vanishes, and connections through it end. What carries
+the default route or your login session is refused. Addresses, router and MTU are remembered: for
+`onwire run --inherit`, and for `onwire unbind`, which restores them.")]
+pub struct BindArguments {
+    /// The card: its address on the bus, or its interface
+    #[arg(value_name = "CARD")]
+    pub card: String,
+    /// The driver that hands it to programs
+    #[arg(long, value_name = "DRIVER", default_value = "vfio-pci")]
+    pub driver: String,
+    /// Even if it carries the default route or your login session
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `onwire unbind`.
+#[derive(Debug, Args)]
+pub struct UnbindArguments {
+    /// The card: its address on the bus
+    #[arg(value_name = "CARD")]
+    pub card: String,
 }
 
 /// `onwire doctor`.

@@ -1,13 +1,15 @@
 //! The onwire command: starts programs on the stack and shows what the stack does.
 //!
 //! Every subcommand is one module with one function that returns the exit status or a [`Failure`],
-//! which is one line on standard error. Nothing here touches a device or the stack: `run` hands
-//! settings to the library and execs, the others ask engines over their control sockets.
+//! which is one line on standard error. Nothing here touches the stack: `run` hands settings to the
+//! library and execs, `bind` and `unbind` talk to sysfs, the others ask engines over their control
+//! sockets.
 
 #![forbid(unsafe_code)]
 
 mod arguments;
 mod bench;
+mod devices;
 mod doctor;
 mod engines;
 mod failure;
@@ -47,6 +49,9 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Stats(arguments) => stats::stats(&arguments),
         Command::Top(arguments) => top::top(&arguments),
         Command::List(arguments) => list::list(&arguments),
+        Command::Devices(arguments) => devices::devices(&arguments),
+        Command::Bind(arguments) => devices::bind(&arguments),
+        Command::Unbind(arguments) => devices::unbind(&arguments),
         Command::Route(arguments) => network::route(&arguments),
         Command::Neigh(arguments) => network::neigh(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),

@@ -56,31 +56,6 @@ pub fn interface_addresses() -> Vec<(String, std::net::IpAddr)> {
     with_address.collect()
 }
 
-/// The name of the driver that a PCI device is bound to.
-pub fn pci_driver(address: &str) -> Option<String> {
-    let link = fs::read_link(format!("/sys/bus/pci/devices/{address}/driver")).ok()?;
-    link.file_name().map(|name| name.to_string_lossy().into_owned())
-}
-
-/// The drivers through which DPDK can drive a device.
-pub const DPDK_DRIVERS: &[&str] =
-    &["vfio-pci", "uio_pci_generic", "igb_uio", "mlx4_core", "mlx5_core", "gve"];
-
-/// Ethernet controllers on the PCI bus: address and driver.
-pub fn pci_ethernet() -> Vec<(String, Option<String>)> {
-    let Ok(devices) = fs::read_dir("/sys/bus/pci/devices") else { return Vec::new() };
-    let mut found: Vec<(String, Option<String>)> = devices
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let class = fs::read_to_string(entry.path().join("class")).ok()?;
-            let address = entry.file_name().to_string_lossy().into_owned();
-            class.starts_with("0x0200").then(|| (address.clone(), pci_driver(&address)))
-        })
-        .collect();
-    found.sort();
-    found
-}
-
 /// Hugepages of one size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HugepagePool {

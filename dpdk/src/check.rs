@@ -113,7 +113,7 @@ fn check_card(address: &str, bytes: usize) -> Vec<(String, String)> {
     let own = matches!(driver.as_str(), "vfio-pci" | "uio_pci_generic" | "igb_uio" | "mlx5_core");
     if !own {
         let held = if driver.is_empty() { "no driver".to_owned() } else { driver.clone() };
-        report(format!("it is bound to {held}"), "dpdk-devbind.py -b vfio-pci <address>");
+        report(format!("it is bound to {held}"), "hand it over with onwire bind");
     }
     if driver == "vfio-pci" && !Path::new("/dev/vfio/vfio").exists() {
         report("/dev/vfio/vfio is missing".into(), "modprobe vfio-pci, or give access to it");

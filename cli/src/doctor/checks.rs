@@ -2,6 +2,7 @@
 
 use super::Finding;
 use crate::arguments::{DoctorArguments, Selection};
+use crate::devices::pci::Bus;
 use crate::system::{self, Capability, HugepagePool};
 use crate::{library, symbols};
 use control::settings::Hugepages;
@@ -192,18 +193,18 @@ fn vfio() -> Finding {
 }
 
 fn pci() -> Vec<Finding> {
-    let each = system::pci_ethernet().into_iter().map(|(address, driver)| match driver {
-        Some(driver) if system::DPDK_DRIVERS.contains(&driver.as_str()) => {
-            Finding::good(format!("pci: {address} is bound to {driver}: --device pci:{address}"))
+    let each = Bus::here().cards().into_iter().map(|card| {
+        let address = &card.address;
+        let remedy = format!("to hand it over whole: onwire bind {address}");
+        match &card.driver {
+            Some(driver) if card.is_ready() => Finding::good(format!(
+                "pci: {address} is bound to {driver}: --device pci:{address}"
+            )),
+            Some(driver) => {
+                Finding::note(format!("pci: {address} belongs to the kernel's {driver}"), remedy)
+            }
+            None => Finding::note(format!("pci: {address} has no driver"), remedy),
         }
-        Some(driver) => Finding::note(
-            format!("pci: {address} belongs to the kernel's {driver}"),
-            format!("to hand it over whole: dpdk-devbind.py -b vfio-pci {address}"),
-        ),
-        None => Finding::note(
-            format!("pci: {address} has no driver"),
-            format!("dpdk-devbind.py -b vfio-pci {address}"),
-        ),
     });
     each.collect()
 }

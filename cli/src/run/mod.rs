@@ -7,11 +7,12 @@ mod init;
 mod preflight;
 mod program;
 
-use crate::arguments::RunArguments;
+use crate::arguments::{RunArguments, SettingFlags};
+use crate::devices::record::Record;
 use crate::failure::{Failure, STATUS_NOT_FOUND, STATUS_NOT_STARTED};
 use crate::library;
 use control::settings::SETTINGS_VARIABLE;
-use control::{Settings, settings::Banner};
+use control::{DeviceSpec, Layer, SettingError, Settings, settings::Banner};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -49,7 +50,42 @@ fn settings(arguments: &RunArguments) -> Result<Settings, Failure> {
     if arguments.verbose > 0 {
         flags.set("verbose", &arguments.verbose.to_string(), "-v");
     }
+    let settings = arguments.settings.load(&flags)?;
+    if !arguments.inherit {
+        return Ok(settings);
+    }
+    inherit(&settings.device, &arguments.settings, &mut flags)?;
     Ok(arguments.settings.load(&flags)?)
+}
+
+/// Adds what the kernel knew of the card, where no flag says otherwise.
+fn inherit(
+    device: &DeviceSpec,
+    given: &SettingFlags,
+    flags: &mut Layer,
+) -> Result<(), SettingError> {
+    const ORIGIN: &str = "--inherit";
+    let bad = |problem, remedy| SettingError::new("device", &device.to_string(), problem, remedy);
+    let DeviceSpec::Pci { address } = device else {
+        return Err(bad(
+            "has nothing to inherit",
+            "use --inherit with a card: --device pci:ADDRESS",
+        ));
+    };
+    let Some(record) = Record::load(address) else {
+        return Err(bad("was not handed over by onwire bind", "say its --address"));
+    };
+    let v4 = record.addresses.iter().filter(|address| !address.contains(':'));
+    if given.address.is_empty() {
+        v4.for_each(|address| flags.set("address", address, ORIGIN));
+    }
+    if let (None, Some(gateway)) = (&given.gateway, record.gateway) {
+        flags.set("gateway", &gateway.to_string(), ORIGIN);
+    }
+    if let (None, Some(mtu)) = (&given.mtu, record.mtu) {
+        flags.set("mtu", &mtu.to_string(), ORIGIN);
+    }
+    Ok(())
 }
 
 /// Ours first: its hooks must come before those of libraries preloaded beside it. And once: an

@@ -1,6 +1,7 @@
 //! What can be known to fail before the program starts: one line that names the setting and the
 //! remedy, and nothing is made. The engine checks what only it can.
 
+use crate::devices::pci::Bus;
 use crate::failure::Failure;
 use crate::system::{self, Capability};
 use control::{
@@ -146,25 +147,23 @@ fn check_socket(device: &DeviceSpec, path: &Path) -> Result<(), SettingError> {
 }
 
 fn check_pci(device: &DeviceSpec, address: &str) -> Result<(), SettingError> {
-    let exists = Path::new("/sys/bus/pci/devices").join(address).exists();
-    if !exists {
-        let present: Vec<String> =
-            system::pci_ethernet().into_iter().map(|(address, _)| address).collect();
+    let bus = Bus::here();
+    let Some(card) = bus.card(address) else {
+        let present: Vec<String> = bus.cards().into_iter().map(|card| card.address).collect();
         let remedy = match present.as_slice() {
             [] => "there is no PCI network device here; use the default tap".to_owned(),
             some => format!("use one of {}", some.join(", ")),
         };
         return Err(bad(device, "names a PCI device that does not exist", &remedy));
-    }
-    let driver = system::pci_driver(address);
-    if driver.as_deref().is_some_and(|driver| system::DPDK_DRIVERS.contains(&driver)) {
+    };
+    if card.is_ready() {
         return Ok(());
     }
-    let bound = driver.map_or("no driver".to_owned(), |driver| format!("the driver {driver}"));
+    let bound = card.driver.map_or("no driver".to_owned(), |driver| format!("the driver {driver}"));
     Err(bad(
         device,
         &format!("is bound to {bound}, through which DPDK cannot drive it"),
-        &format!("run modprobe vfio-pci && dpdk-devbind.py -b vfio-pci {address}"),
+        &format!("hand it over with onwire bind {address}"),
     ))
 }
 
