@@ -47,6 +47,8 @@ counters! {
         rx_unknown_ether_type,
         /// Frames dropped because the device took none for too long and the backlog was full.
         tx_backlog_full,
+        /// Frames dropped because the device took nothing for five seconds.
+        tx_given_up,
         /// Packets dropped because their buffer had no room for the link header.
         tx_no_headroom,
         /// Frames of our own (ARP, ICMP) not sent because no buffer was free.

@@ -11,6 +11,7 @@
 
 mod api;
 mod arp;
+mod backlog;
 mod errors;
 mod listing;
 mod loopback;
@@ -41,6 +42,7 @@ use crate::stats::{
 use crate::tcp::{Tcp, TcpCounters, TcpId};
 use crate::time::Instant;
 use crate::udp::{Udp, UdpId};
+use backlog::Backlog;
 use core::net::IpAddr;
 use std::collections::VecDeque;
 
@@ -160,7 +162,7 @@ pub struct Shard<D: Device> {
     /// Frames for the device's next burst.
     frames: Burst<D::Buffer>,
     /// Frames that the device had no room for, oldest first.
-    backlog: VecDeque<D::Buffer>,
+    backlog: Backlog<D::Buffer>,
     /// IP packets to ourselves.
     loopback: VecDeque<D::Buffer>,
     loopback_limit: usize,
@@ -221,7 +223,7 @@ impl<D: Device> Shard<D> {
             capture: Capture::new(capacity.capture_octets),
             counters: Counters::default(),
             frames: Burst::new(),
-            backlog: VecDeque::with_capacity(BACKLOG_HARD + 2 * crate::device::BURST),
+            backlog: Backlog::new(),
             loopback: VecDeque::with_capacity(loopback_limit),
             loopback_limit,
             device,
@@ -271,15 +273,15 @@ impl<D: Device> Shard<D> {
     #[inline]
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        if !self.backlog.is_empty() || !self.loopback.is_empty() {
-            return Some(Instant::ZERO); // The device, or the next turn, may have room at once.
+        if !self.loopback.is_empty() {
+            return Some(Instant::ZERO); // The next turn has room at once.
         }
         let earlier = |a: Option<Instant>, b: Option<Instant>| match (a, b) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
         let layers = earlier(self.tcp.next_timeout(), self.neighbors.next_timeout());
-        earlier(layers, self.reassembly.next_timeout())
+        earlier(earlier(layers, self.reassembly.next_timeout()), self.backlog.next_timeout())
     }
 
     /// The next socket that became readier, or had a new edge; call until `None`.

@@ -1,5 +1,6 @@
 //! Two shards back to back on a hand-moved clock, or one whose wire is in the test's hands.
 
+mod backlog;
 mod errors;
 mod loopback;
 mod tcp;

@@ -1,10 +1,10 @@
 //! The way out: transport → route → neighbor → link header → device.
 
 use super::rx::Inbound;
-use super::{BACKLOG_HARD, BACKLOG_SOFT, Shard, TCP_CHECKSUM_AT, tcp_context};
+use super::{BACKLOG_SOFT, Shard, TCP_CHECKSUM_AT, tcp_context};
 use crate::addr::MacAddr;
 use crate::capture::Direction;
-use crate::device::{BURST, Device};
+use crate::device::Device;
 use crate::ip::Hop;
 use crate::neighbor::{Released, Resolution};
 use crate::packet::{Buffer, L4Checksum, Transmit, TxOffload};
@@ -70,7 +70,8 @@ impl<D: Device> Shard<D> {
     fn drain_transports(&mut self, now: Instant) -> usize {
         let mut total = 0;
         if !self.backlog.is_empty() {
-            self.send_backlog();
+            let given_up = self.backlog.offer(now, &mut self.device);
+            self.counters.interface.tx_given_up += given_up;
         }
         while self.has_room() {
             let Some(transmit) = self.tcp.poll_transmit(tcp_context!(self, now)) else { break };
@@ -364,26 +365,10 @@ impl<D: Device> Shard<D> {
             self.device.tx_burst(&mut self.frames);
         }
         for frame in self.frames.drain(..) {
-            if self.backlog.len() < BACKLOG_HARD {
+            if self.backlog.push(frame) {
                 self.counters.interface.tx_backlogged += 1;
-                self.backlog.push_back(frame);
             } else {
                 self.counters.interface.tx_backlog_full += 1;
-            }
-        }
-    }
-
-    fn send_backlog(&mut self) {
-        while !self.backlog.is_empty() {
-            let n = self.backlog.len().min(BURST);
-            let mut frames: crate::device::Burst<D::Buffer> = self.backlog.drain(..n).collect();
-            self.device.tx_burst(&mut frames);
-            let left = frames.len();
-            for frame in frames.drain(..).rev() {
-                self.backlog.push_front(frame);
-            }
-            if left > 0 {
-                return;
             }
         }
     }

@@ -165,7 +165,8 @@ fn a_device_that_takes_nothing_makes_senders_wait() {
     let sent = (0..2_000).take_while(|_| net.send(0, client, b"x", Some(at(1, 7))).is_ok()).count();
     assert!((64..1_999).contains(&sent), "{sent}");
     assert!(!net.hosts[0].readiness(client).contains(Readiness::WRITABLE));
-    assert_eq!(net.hosts[0].next_timeout(), Some(Instant::ZERO));
+    let soon = net.now + Duration::from_micros(50);
+    assert!(net.hosts[0].next_timeout().is_some_and(|next| next <= soon));
     net.hosts[0].device_mut().tx_limit = usize::MAX;
     net.settle();
     let event = net.hosts[0].poll_event().expect("room again");
