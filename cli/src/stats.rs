@@ -5,7 +5,6 @@ use crate::engines::{Engine, heading};
 use crate::failure::Failure;
 use crate::output::{Align, Table, print, print_json};
 use control::message::Stats;
-use serde_json::{Map, Value, json};
 use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
@@ -22,7 +21,7 @@ pub fn stats(arguments: &StatsArguments) -> Result<ExitCode, Failure> {
     for engine in &mut engines {
         let stats = engine.client.stats()?;
         if arguments.json {
-            documents.push(document(engine, &stats, arguments.nonzero));
+            documents.push(stats.document(engine.info.id, arguments.nonzero));
             continue;
         }
         if several {
@@ -57,7 +56,7 @@ fn watch(
             *before = now;
             if arguments.json {
                 // One line per interval, for programs that follow.
-                print(&format!("{}\n", document(engine, &change, true)))?;
+                print(&format!("{}\n", change.document(engine.info.id, true)))?;
             } else {
                 let heading = if several { heading(&engine.info) } else { String::new() };
                 print(&format!("{heading}{}\n", render(&change, true)))?;
@@ -76,20 +75,6 @@ fn difference(now: &Stats, before: &Stats) -> Stats {
         }
     }
     change
-}
-
-fn document(engine: &Engine, stats: &Stats, nonzero: bool) -> Value {
-    let groups: Map<String, Value> = stats
-        .groups
-        .iter()
-        .map(|group| {
-            let counters = group.counters.iter().filter(|counter| !nonzero || counter.value != 0);
-            let counters: Map<String, Value> =
-                counters.map(|counter| (counter.name.clone(), counter.value.into())).collect();
-            (group.name.clone(), counters.into())
-        })
-        .collect();
-    json!({ "engine": engine.info.id, "stats": groups })
 }
 
 fn render(stats: &Stats, nonzero: bool) -> String {

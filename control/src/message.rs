@@ -325,6 +325,23 @@ impl Stats {
         }
     }
 
+    /// As programs read it: the engine's name and `{group: {counter: value}}`, without the zeroes
+    /// if they are not wanted.
+    #[must_use]
+    pub fn document(&self, engine: u32, nonzero: bool) -> serde_json::Value {
+        let groups: serde_json::Map<_, _> = self
+            .groups
+            .iter()
+            .map(|group| {
+                let counters = group.counters.iter().filter(|one| !nonzero || one.value != 0);
+                let counters: serde_json::Map<String, serde_json::Value> =
+                    counters.map(|one| (one.name.clone(), one.value.into())).collect();
+                (group.name.clone(), counters.into())
+            })
+            .collect();
+        serde_json::json!({ "engine": engine, "stats": groups })
+    }
+
     /// The value of a counter.
     #[must_use]
     pub fn get(&self, group: &str, name: &str) -> Option<u64> {

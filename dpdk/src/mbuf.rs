@@ -1,11 +1,12 @@
 //! The owning handle of one mbuf.
 
+use crate::pool::give_back;
 use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU16, Ordering};
 use dpdk_sys as sys;
 use dpdk_sys::onwire_mbuf_offset as at;
-use stack::packet::{Buffer, L4Checksum, RxChecksum, TxOffload};
+use stack::packet::{Buffer, HEADROOM, L4Checksum, RxChecksum, TxOffload};
 
 /// One frame's buffer. Dropping it gives it back to its pool (when it was the last handle).
 ///
@@ -17,13 +18,26 @@ pub struct Mbuf(NonNull<sys::rte_mbuf>);
 unsafe impl Send for Mbuf {}
 
 impl Mbuf {
-    /// Takes over an mbuf.
+    /// Takes over a free mbuf and makes it an empty frame, as `rte_pktmbuf_reset` does.
     ///
     /// # Safety
-    /// It is one segment and this handle is accounted for in its reference count.
+    /// It is one whole segment of its pool, not attached to another, and nobody else's.
     #[inline]
-    pub(crate) unsafe fn from_raw(mbuf: NonNull<sys::rte_mbuf>) -> Self {
-        Mbuf(mbuf)
+    pub(crate) unsafe fn fresh(mbuf: NonNull<sys::rte_mbuf>) -> Self {
+        let mut mbuf = Mbuf(mbuf);
+        mbuf.set::<u64>(at::ONWIRE_MBUF_OL_FLAGS, 0);
+        mbuf.set::<u64>(at::ONWIRE_MBUF_TX_OFFLOAD, 0);
+        mbuf.set_window(HEADROOM, 0);
+        mbuf
+    }
+
+    /// Whether the mbuf is a plain one of its pool that nobody else refers to.
+    #[inline]
+    fn is_last_and_plain(&self) -> bool {
+        const ATTACHED: u64 = sys::ONWIRE_MBUF_ATTACHED;
+        self.refcnt().load(Ordering::Acquire) == 1
+            && self.segments() == 1
+            && self.get::<u64>(at::ONWIRE_MBUF_OL_FLAGS) & ATTACHED == 0
     }
 
     #[inline]
@@ -94,7 +108,13 @@ impl Drop for Mbuf {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: the handle is accounted for in the reference count and gone after this.
-        unsafe { sys::rte_pktmbuf_free(self.0.as_ptr()) }
+        unsafe {
+            if self.is_last_and_plain() {
+                give_back(self.get(at::ONWIRE_MBUF_POOL), self.0.as_ptr());
+            } else {
+                sys::rte_pktmbuf_free(self.0.as_ptr());
+            }
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 use crate::eal::Memory;
 use crate::error::{Error, LogMark};
 use crate::mbuf::Mbuf;
-use arrayvec::ArrayVec;
 use core::ptr::NonNull;
 use dpdk_sys as sys;
 use dpdk_sys::onwire_mbuf_offset as at;
@@ -16,7 +15,8 @@ const PER_MBUF: usize = 64 + 128;
 /// A pool of buffers. A handle: copies name the same pool, in every process of the family.
 ///
 /// The pool has no per-core cache, so it is used alike from any thread of any process: a thread
-/// that DPDK did not start has no core number, and two processes would share one cache.
+/// that DPDK did not start has no core number, and two processes would share one cache. What the
+/// stack itself takes and gives back goes through the pool's [`Bin`] instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pool(NonNull<sys::rte_mempool>);
 
@@ -25,6 +25,77 @@ pub struct Pool(NonNull<sys::rte_mempool>);
 unsafe impl Send for Pool {}
 // SAFETY: as above.
 unsafe impl Sync for Pool {}
+
+/// Free buffers that the stack gave back last: handed out again first, without the several atomic
+/// operations that a visit to the pool costs.
+///
+/// It lies behind the pool's private data, in the memory of the family, and is touched under the
+/// shard's lock alone, as every [`Mbuf`] of the pool is (the driver visits the pool itself). Its
+/// count is written last: a process that dies in the middle leaks one buffer at most.
+#[repr(C)]
+struct Bin {
+    count: u32,
+    slots: [*mut sys::rte_mbuf; BIN],
+}
+
+/// Buffers in a full bin.
+const BIN: usize = 128;
+/// Buffers moved between a bin and its pool in one go.
+const MOVED: usize = 32;
+
+/// Where the bin lies behind the pool's address.
+const BIN_AT: usize = (at::ONWIRE_POOL_HEADER_SIZE as usize
+    + at::ONWIRE_POOL_PRIVATE_SIZE as usize)
+    .next_multiple_of(align_of::<Bin>());
+
+/// Octets of private data: DPDK's and ours.
+const PRIVATE: usize = BIN_AT + size_of::<Bin>() - at::ONWIRE_POOL_HEADER_SIZE as usize;
+
+/// The bin of a pool.
+///
+/// # Safety
+/// The pool was made by [`Pool::create`], and the caller holds what serialises its buffers.
+#[inline]
+unsafe fn bin<'a>(pool: *mut sys::rte_mempool) -> &'a mut Bin {
+    // SAFETY: the private data is that large; all-zero, as it begins, is an empty bin.
+    unsafe { &mut *pool.cast::<u8>().add(BIN_AT).cast::<Bin>() }
+}
+
+/// Gives a buffer back that nobody else refers to: to the bin, while that has room.
+///
+/// # Safety
+/// It is one whole segment of a pool made by [`Pool::create`], not attached to another, and this
+/// was its last handle.
+#[inline]
+pub(crate) unsafe fn give_back(pool: *mut sys::rte_mempool, mbuf: *mut sys::rte_mbuf) {
+    // SAFETY: as the caller says.
+    let bin = unsafe { bin(pool) };
+    if bin.count as usize >= BIN {
+        // SAFETY: as the caller says.
+        unsafe { empty(pool, MOVED) };
+    }
+    bin.slots[bin.count as usize % BIN] = mbuf;
+    core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::Release);
+    bin.count += 1;
+}
+
+/// Moves up to `most` buffers from the bin to the pool.
+///
+/// # Safety
+/// As [`bin`].
+#[cold]
+unsafe fn empty(pool: *mut sys::rte_mempool, most: usize) {
+    // SAFETY: as the caller says; buffers in the bin are free, and in the state that the pool
+    // expects of them (one segment, referred to once, attached to nothing).
+    unsafe {
+        let bin = bin(pool);
+        let n = (bin.count as usize).min(BIN).min(most);
+        bin.count -= n as u32;
+        core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::Release);
+        let first = bin.slots.as_ptr().add(bin.count as usize);
+        sys::rte_mempool_put_bulk(pool, first.cast(), n as core::ffi::c_uint);
+    }
+}
 
 /// Octets of memory for a pool.
 pub(crate) fn memory_bytes(mbufs: u32, data_room: u16) -> usize {
@@ -76,7 +147,7 @@ impl Pool {
         };
         // SAFETY: the name is terminated; no cache; -1 is "any NUMA node".
         let pool = NonNull::new(unsafe {
-            let private = at::ONWIRE_POOL_PRIVATE_SIZE;
+            let private = PRIVATE as core::ffi::c_uint;
             sys::rte_mempool_create_empty(c_name.as_ptr(), mbufs, size, 0, private, -1, flags)
         })
         .ok_or_else(failed)?;
@@ -94,6 +165,7 @@ impl Pool {
                 sys::rte_mempool_free(pool.as_ptr());
                 return Err(failed());
             }
+            bin(pool.as_ptr()).count = 0;
             let init: sys::rte_mempool_obj_cb_t = Some(sys::rte_pktmbuf_init);
             sys::rte_mempool_obj_iter(pool.as_ptr(), init, core::ptr::null_mut());
         }
@@ -117,31 +189,44 @@ impl Pool {
     #[inline]
     #[must_use]
     pub fn allocate(self) -> Option<Mbuf> {
-        // SAFETY: the pool lives as long as the port.
-        let mbuf = NonNull::new(unsafe { sys::rte_pktmbuf_alloc(self.0.as_ptr()) })?;
-        // SAFETY: fresh, owned by nobody else.
-        Some(unsafe { Mbuf::from_raw(mbuf) })
+        // SAFETY: the pool is ours; whoever has the handle in use serialises.
+        let bin = unsafe { bin(self.0.as_ptr()) };
+        let Some(last) = (bin.count as usize).checked_sub(1).filter(|last| *last < BIN) else {
+            return self.refill();
+        };
+        let mbuf = NonNull::new(bin.slots[last])?;
+        bin.count -= 1;
+        // SAFETY: it was in the bin, so it is free, one whole segment, and now ours alone.
+        Some(unsafe { Mbuf::fresh(mbuf) })
     }
 
-    /// Appends `count` fresh buffers, all or none; `into` must have room for them.
-    pub(crate) fn allocate_many<const N: usize>(
-        self,
-        into: &mut ArrayVec<Mbuf, N>,
-        count: usize,
-    ) -> bool {
-        let have = into.len();
-        assert!(have + count <= N, "{count} buffers into room for {}", N - have);
-        // SAFETY: `Mbuf` is an mbuf's address and nothing else; there is room for `count` more,
-        // and they are there when the call says 0.
+    /// Fills the empty bin from the pool and takes one.
+    #[cold]
+    fn refill(self) -> Option<Mbuf> {
+        let count = self.available().min(MOVED);
+        // SAFETY: the pool is ours; there is room for as many in the empty bin, which counts them
+        // once they are there.
         unsafe {
-            let space = into.as_mut_ptr().add(have).cast::<*mut sys::rte_mbuf>();
+            let bin = bin(self.0.as_ptr());
             let n = count as core::ffi::c_uint;
-            if sys::rte_pktmbuf_alloc_bulk(self.0.as_ptr(), space, n) != 0 {
-                return false;
+            let space = bin.slots.as_mut_ptr();
+            if count == 0 || sys::rte_pktmbuf_alloc_bulk(self.0.as_ptr(), space, n) != 0 {
+                return None;
             }
-            into.set_len(have + count);
+            bin.count = n - 1;
+            NonNull::new(bin.slots[count - 1]).map(|mbuf| Mbuf::fresh(mbuf))
         }
-        true
+    }
+
+    /// Gives what is in the bin back to the pool.
+    pub(crate) fn settle(self) {
+        // SAFETY: the pool is ours; whoever has the handle in use serialises.
+        unsafe { empty(self.0.as_ptr(), BIN) };
+    }
+
+    fn binned(self) -> usize {
+        // SAFETY: the pool is ours, and reading a count that changes gives an old one at worst.
+        unsafe { bin(self.0.as_ptr()).count as usize }
     }
 
     /// Buffers that are free.
@@ -149,13 +234,15 @@ impl Pool {
     #[must_use]
     pub fn available(self) -> usize {
         // SAFETY: the pool lives as long as the port.
-        unsafe { sys::rte_mempool_avail_count(self.0.as_ptr()) as usize }
+        let pooled = unsafe { sys::rte_mempool_avail_count(self.0.as_ptr()) as usize };
+        pooled + self.binned()
     }
 
     /// Buffers that are out: in the driver's queues or in somebody's hands.
     #[must_use]
     pub fn in_use(self) -> usize {
         // SAFETY: the pool lives as long as the port.
-        unsafe { sys::rte_mempool_in_use_count(self.0.as_ptr()) as usize }
+        let out = unsafe { sys::rte_mempool_in_use_count(self.0.as_ptr()) as usize };
+        out.saturating_sub(self.binned())
     }
 }

@@ -298,6 +298,7 @@ impl Port {
             unsafe { sys::rte_eal_hotplug_remove(c"vdev".as_ptr(), name.as_ptr()) };
         }
         for pool in &self.pools {
+            pool.settle();
             if pool.in_use() == 0 {
                 // SAFETY: all buffers are back, and the queues are gone.
                 unsafe { pool.free() };

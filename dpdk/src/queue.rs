@@ -2,7 +2,7 @@
 
 use crate::mbuf::Mbuf;
 use crate::pool::Pool;
-use arrayvec::ArrayVec;
+use core::cell::Cell;
 use core::ptr::NonNull;
 use dpdk_sys as sys;
 use stack::addr::MacAddr;
@@ -39,14 +39,11 @@ pub struct Queue {
     offloads: Offloads,
     pool: Pool,
     reserve: usize,
-    /// Fresh buffers taken from the pool in one go: the pool is a ring for many producers and
-    /// consumers, whose every visit costs several atomic operations.
-    fresh: ArrayVec<Mbuf, FRESH>,
+    /// Buffers that the pool surely has left, its reserve included: counted down until it is asked
+    /// again, because asking costs more than allocating.
+    left: Cell<usize>,
     counters: QueueCounters,
 }
-
-/// Buffers taken from the pool at a time.
-const FRESH: usize = 32;
 
 impl Queue {
     pub(crate) fn new(
@@ -58,8 +55,8 @@ impl Queue {
         offloads: Offloads,
     ) -> Self {
         let counters = QueueCounters::default();
-        let fresh = ArrayVec::new();
-        Queue { port, queue, mtu, mac, offloads, pool, reserve, fresh, counters }
+        let left = Cell::new(0);
+        Queue { port, queue, mtu, mac, offloads, pool, reserve, left, counters }
     }
 
     /// Which queue pair of its port.
@@ -77,18 +74,26 @@ impl Queue {
     /// Buffers of the pool that are out: in the driver's rings or in somebody's hands.
     #[must_use]
     pub fn buffers_in_use(&self) -> usize {
-        self.pool.in_use() - self.fresh.len()
+        self.pool.in_use()
     }
 
-    /// Takes buffers from the pool, as many as its reserve allows.
+    /// Whether the pool has more than `n` buffers left, the reserve included.
+    #[inline]
+    fn has_left(&self, n: usize) -> bool {
+        self.left.get() > n || self.ask_pool() > n
+    }
+
     #[cold]
-    fn refill(&mut self) -> Option<Mbuf> {
-        let count = self.pool.available().saturating_sub(self.reserve).min(FRESH);
-        if count == 0 || !self.pool.allocate_many(&mut self.fresh, count) {
-            self.counters.allocations_refused += 1;
-            return None;
-        }
-        self.fresh.pop()
+    fn ask_pool(&self) -> usize {
+        let left = self.pool.available();
+        self.left.set(left);
+        left
+    }
+
+    /// The driver, too, takes buffers: about as many as it hands out.
+    #[inline]
+    fn count_down(&self, n: usize) {
+        self.left.set(self.left.get().saturating_sub(n));
     }
 
     /// What it counted.
@@ -121,15 +126,22 @@ impl Allocator for Queue {
 
     #[inline]
     fn allocate(&mut self) -> Option<Mbuf> {
-        match self.fresh.pop() {
-            Some(buffer) => Some(buffer),
-            None => self.refill(),
+        let buffer = if self.has_left(self.reserve) { self.pool.allocate() } else { None };
+        match buffer {
+            Some(_) => self.count_down(1),
+            None => self.counters.allocations_refused += 1,
         }
+        buffer
     }
 
     #[inline]
     fn available(&self) -> usize {
-        self.fresh.len() + self.pool.available().saturating_sub(self.reserve)
+        self.pool.available().saturating_sub(self.reserve)
+    }
+
+    #[inline]
+    fn has_more_than(&self, n: usize) -> bool {
+        self.has_left(self.reserve + n)
     }
 }
 
@@ -165,6 +177,7 @@ impl Device for Queue {
         if taken == 0 {
             return;
         }
+        self.count_down(2 * taken);
         self.counters.rx_frames += taken as u64;
         if frames[have..].iter().any(|frame| frame.segments() > 1) {
             self.join_segments(frames, have);

@@ -80,7 +80,7 @@ pub enum Path {
 }
 
 impl Path {
-    const ALL: [Path; 4] = [Path::Undecided, Path::Stack, Path::Kernel, Path::Both];
+    pub(crate) const ALL: [Path; 4] = [Path::Undecided, Path::Stack, Path::Kernel, Path::Both];
 }
 
 macro_rules! reasons {

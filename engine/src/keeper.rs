@@ -46,6 +46,8 @@ pub(crate) struct Keeping {
     pub(crate) info: EngineInfo,
     /// Files that the device made.
     pub(crate) paths: Vec<PathBuf>,
+    /// Where the counters are added at the end.
+    pub(crate) stats_file: Option<PathBuf>,
     /// The descriptor that holds the lease.
     pub(crate) lease: c_int,
     /// The control socket.
@@ -174,6 +176,7 @@ struct State {
     report: Report,
     server: Option<ControlServer>,
     paths: Vec<PathBuf>,
+    stats_file: Option<PathBuf>,
     lease: c_int,
     members: Vec<Member>,
     bell_fd: c_int,
@@ -201,6 +204,7 @@ impl State {
             report: Report::new(shared, keeping.info),
             server: Some(keeping.server),
             paths: keeping.paths,
+            stats_file: keeping.stats_file,
             lease: keeping.lease,
             members,
             bell_fd,
@@ -222,6 +226,10 @@ impl State {
     /// Removes what the engine made. The control connections end last: their end says that the
     /// device is free.
     fn leave(&mut self) {
+        if let Some(path) = &self.stats_file {
+            // Nobody is left to be told that it cannot be written.
+            let _ = self.report.append_stats(path);
+        }
         if let Some(server) = &self.server
             && self.members.is_empty()
         {

@@ -163,6 +163,7 @@ impl Held<'_> {
         let Some(handle) = self.world.files.handle_at(file) else { return };
         let shared = &self.shared.files[file as usize];
         shared.publish(0);
+        self.world.ended.count(shared);
         if let Some(socket) = shared.socket() {
             let shard = &mut self.world.shard;
             // Events of the orphan concern nobody.

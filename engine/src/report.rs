@@ -1,7 +1,7 @@
 //! What the keeper answers on the control socket: the engine's state as messages.
 
 use crate::control_server::Backend;
-use crate::file::{File, FileId, Path};
+use crate::file::{File, FileId, Kind, Path};
 use crate::process::Stage;
 use crate::shared::{Held, Shared};
 use crate::{alloc, clock, sys};
@@ -124,9 +124,19 @@ impl Report {
             ] {
                 stats.add("port", name, value, help);
             }
+            add_carried(&mut stats, held);
             add_tables(&mut stats, held);
         });
         stats
+    }
+
+    /// Adds the counters to `path`, as the line that `onwire stats --json` would print: one write,
+    /// since several engines may end at once.
+    pub(crate) fn append_stats(&self, path: &std::path::Path) -> std::io::Result<()> {
+        let mut line = self.stats().document(self.info.id, false).to_string();
+        line.push('\n');
+        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path)?;
+        std::io::Write::write_all(&mut file, line.as_bytes())
     }
 
     fn routes(&self) -> Vec<RouteInfo> {
@@ -165,6 +175,25 @@ impl Report {
 }
 
 /// How full the tables are, and what the engine counts.
+/// Who carried the sockets so far, those that live included.
+fn add_carried(stats: &mut Stats, held: &Held<'_>) {
+    let mut carried = held.world.ended;
+    let live = (0..held.world.files.watermark()).filter_map(|index| held.world.file_id(index));
+    live.filter_map(|id| held.shared.file(id)).for_each(|file| carried.count(file));
+    for (name, kind, path, help) in [
+        ("tcp_stack", Kind::Tcp, Path::Stack, "TCP sockets that the stack carried"),
+        ("tcp_both", Kind::Tcp, Path::Both, "TCP sockets that listened in both worlds"),
+        ("tcp_kernel", Kind::Tcp, Path::Kernel, "TCP sockets that went to the kernel"),
+        ("tcp_undecided", Kind::Tcp, Path::Undecided, "TCP sockets that were never used"),
+        ("udp_stack", Kind::Udp, Path::Stack, "UDP sockets that the stack carried"),
+        ("udp_both", Kind::Udp, Path::Both, "UDP sockets that received from both worlds"),
+        ("udp_kernel", Kind::Udp, Path::Kernel, "UDP sockets that went to the kernel"),
+        ("udp_undecided", Kind::Udp, Path::Undecided, "UDP sockets that were never used"),
+    ] {
+        stats.add("carried", name, carried.get(kind, path), help);
+    }
+}
+
 fn add_tables(stats: &mut Stats, held: &Held<'_>) {
     let occupancy = held.world.shard.occupancy();
     let (tcp, udp) = (occupancy.tcp, occupancy.udp);

@@ -163,6 +163,7 @@ fn build(settings: &Settings) -> Result<Engine, String> {
     let keeping = Keeping {
         info: plan.info(settings, port, stack.mtu),
         paths: plan.paths(),
+        stats_file: settings.stats_file.clone(),
         // The lock is on the open file: it stays when its number changes.
         lease: sys::move_high(plan.lease.into_raw_fd()),
         server,

@@ -5,7 +5,7 @@
 //! a system call or allocates (after [`World::new`]).
 
 use crate::epoll::{EPOLL_ALWAYS, Entry, Set};
-use crate::file::FileId;
+use crate::file::{File, FileId, Kind, Path};
 use crate::list::{Link, List};
 use crate::process::{Process, Reference, Target};
 use crate::shard::Shard;
@@ -38,6 +38,22 @@ pub(crate) struct World {
     pub(crate) sleepers: List,
     /// Sets whose epfd the kernel watches.
     pub(crate) exposed: u32,
+    /// Descriptions that ended, by who carried them.
+    pub(crate) ended: Carried,
+}
+
+/// How many sockets were carried by whom: a row for each kind, a column for each path.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Carried([[u64; Path::ALL.len()]; 2]);
+
+impl Carried {
+    pub(crate) fn count(&mut self, file: &File) {
+        self.0[file.kind() as usize][file.path() as usize] += 1;
+    }
+
+    pub(crate) fn get(&self, kind: Kind, path: Path) -> u64 {
+        self.0[kind as usize][path as usize]
+    }
 }
 
 /// What hangs on an open file description.
@@ -108,6 +124,7 @@ impl World {
             nodes: Slab::new(NODES),
             sleepers: List::default(),
             exposed: 0,
+            ended: Carried::default(),
         }
     }
 

@@ -141,6 +141,8 @@ pub struct Neighbors<P> {
     solicits: IndexList,
     /// Entries whose packets wait no longer.
     released: IndexList,
+    /// The entry that was last sent to.
+    last: u32,
     announcements: u8,
     next_announcement: Instant,
     defended: Option<Instant>,
@@ -161,10 +163,28 @@ impl<P> Neighbors<P> {
             timers: TimerWheel::new(capacity),
             solicits: IndexList::new(capacity),
             released: IndexList::new(capacity),
+            last: 0,
             announcements: ANNOUNCE_NUM,
             next_announcement: Instant::ZERO,
             defended: None,
         }
+    }
+
+    /// The link address of the neighbor that was last sent to, if it is `address` and nothing is to
+    /// be done about it; else ask [`Neighbors::send`].
+    #[inline]
+    pub fn ready(&mut self, now: Instant, address: IpAddr) -> Option<MacAddr> {
+        let entry = self.entries.at_mut(self.last).filter(|entry| entry.address == address)?;
+        let usable = match entry.state {
+            State::Reachable => now < entry.reachable_until,
+            State::Delay | State::Probe => true,
+            State::Incomplete | State::Stale | State::Failed => false,
+        };
+        if !usable {
+            return None;
+        }
+        entry.used = now;
+        entry.mac
     }
 
     /// Finds the link address for a packet to the neighbor `address`, or keeps the packet until
@@ -187,6 +207,7 @@ impl<P> Neighbors<P> {
                 }
             },
         };
+        self.last = index;
         let Some(entry) = self.entries.at_mut(index) else { return Resolution::Dropped(packet) };
         entry.used = now;
         match (entry.state, entry.mac) {

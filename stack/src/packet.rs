@@ -140,6 +140,11 @@ pub trait Allocator {
     fn allocate(&mut self) -> Option<Self::Buffer>;
     /// How many buffers the pool has left.
     fn available(&self) -> usize;
+    /// Whether it has more than `n` left, as far as it knows without looking closely.
+    #[inline]
+    fn has_more_than(&self, n: usize) -> bool {
+        self.available() > n
+    }
 }
 
 /// A [`Buffer`] on the heap, for tests and simulation.

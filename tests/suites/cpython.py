@@ -6,6 +6,7 @@ import re
 import tempfile
 import time
 
+import carried
 import compare
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -67,17 +68,25 @@ def run(report, words, jobs, logs, world):
         module, flags, timeout = one
         begun = time.monotonic()
         kernel_log, log = logs / f"{module}.kernel.log", logs / f"{module}.onwire.log"
-        _, _, kernel = run_module(world, module, flags, timeout, kernel_log, [])
-        status, _, stack = run_module(world, module, flags, timeout, log, prefix)
+        counters = [carried.Carried(logs / f"{module}.counters-{kind}", harness.ONWIRE)
+                    for kind in ("kernel", "onwire")]
+        _, _, kernel = run_module(world, module, flags, timeout, kernel_log, [],
+                                  counters[0].environment())
+        status, _, stack = run_module(world, module, flags, timeout, log, prefix,
+                                      counters[1].environment())
         problems, compared, differing = compare.judge(
             kernel, stack, compare.expected(HERE / "cpython-expected.txt"))
+        differences = len(problems)
+        unproved, figures = carried.judge(*counters)
+        problems += unproved
         if compared == 0:
             problems.append(f"no case passed on the kernel: see {kernel_log}")
         if status is None:
             problems.append(f"under onwire {module} did not end within {timeout} s")
         verdict = logs / f"{module}.log"
         verdict.write_text("\n".join(problems) + "\n")
-        note = f"{compared} cases, {compared - differing - len(problems)} equal, {differing} differ as listed"
+        note = (f"{compared} cases, {compared - differing - differences} equal, "
+                f"{differing} differ as listed; {figures}")
         return f"python {module}", not problems, time.monotonic() - begun, verdict, note
 
     with concurrent.futures.ThreadPoolExecutor(max(1, min(jobs, 2))) as pool:

@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import time
 
+import carried
 import compare
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -121,18 +122,24 @@ def run(report, words, jobs, logs, world):
         kernel_log, log = logs / f"{safe}.kernel.log", logs / f"{safe}.onwire.log"
         # One test at a time: printed results then name the test that hung.
         flags = ["--test-threads", "1"]
-        runner.run_logged(world + [binary, *flags], kernel_log, SECONDS, cwd=folder)
-        status, _ = runner.run_logged(world + prefix + [binary, *flags], log, SECONDS, cwd=folder)
+        counters = [carried.Carried(logs / f"{safe}.counters-{kind}", harness.ONWIRE)
+                    for kind in ("kernel", "onwire")]
+        runner.run_logged(world + [binary, *flags], kernel_log, SECONDS, cwd=folder,
+                          env=counters[0].environment())
+        status, _ = runner.run_logged(world + prefix + [binary, *flags], log, SECONDS, cwd=folder,
+                                      env=counters[1].environment())
         kernel, stack = (cases(path.read_text(errors="replace")) for path in (kernel_log, log))
         problems, compared, differing = compare.judge(
             {f"{name}/{case}": result for case, result in kernel.items()},
             {f"{name}/{case}": result for case, result in stack.items()}, reasons)
         if status is None and not differing:
             problems.append(f"under onwire it did not end within {SECONDS} s")
+        unproved, figures = carried.judge(*counters)
+        problems += unproved
         verdict = logs / f"{safe}.log"
         tail = log.read_text(errors="replace")[-1500:] if problems else ""
         verdict.write_text("\n".join(problems) + f"\n{tail}\n")
-        note = f"{compared} tests, {differing} differ as listed"
+        note = f"{compared} tests, {differing} differ as listed; {figures}"
         return f"crates {name}", not problems, time.monotonic() - begun, verdict, note
 
     chosen = [item for item in sorted(binaries.items())

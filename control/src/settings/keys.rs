@@ -156,6 +156,7 @@ macro_rules! buffer {
 }
 
 const AUTO: &str = "auto";
+const NONE: &str = "none";
 
 pub(super) const KEYS: &[Key] = &[
     plain!(
@@ -246,6 +247,19 @@ pub(super) const KEYS: &[Key] = &[
         |s| s.run_dir.as_ref().map_or_else(|| AUTO.to_owned(), |dir| dir.display().to_string()),
         |s, text| {
             s.run_dir = if text == AUTO { None } else { Some(absolute(text)?) };
+            Ok(())
+        }
+    ),
+    key!(
+        "stats_file",
+        "Where the counters are added as a line of JSON when the engine ends.",
+        "give a path that begins with /, or none",
+        |s| s
+            .stats_file
+            .as_ref()
+            .map_or_else(|| NONE.to_owned(), |file| file.display().to_string()),
+        |s, text| {
+            s.stats_file = if text == NONE { None } else { Some(absolute(text)?) };
             Ok(())
         }
     ),

@@ -177,6 +177,8 @@ pub struct Settings {
     pub verbose: u8,
     /// Where control sockets and leases are; `None`: [`RunDir::default_path`](crate::RunDir).
     pub run_dir: Option<PathBuf>,
+    /// Where the counters are added when the engine ends.
+    pub stats_file: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -203,6 +205,7 @@ impl Default for Settings {
             banner: Banner::default(),
             verbose: 0,
             run_dir: None,
+            stats_file: None,
         }
     }
 }

@@ -20,7 +20,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_pktmbuf_(pool_init|init|alloc|alloc_bulk|free|free_bulk|linearize)",
     "rte_mbuf_refcnt_update",
     "rte_mempool_(create_empty|set_ops_byname|populate_default|obj_iter)",
-    "rte_mempool_(avail_count|in_use_count|free)",
+    "rte_mempool_(avail_count|in_use_count|put_bulk|free)",
 ];
 
 const VARIABLES: &[&str] = &["ONWIRE_.*", "RTE_ETH_NAME_MAX_LEN", "RTE_PKTMBUF_HEADROOM"];

@@ -27,6 +27,8 @@ enum onwire_mbuf_offset {
 	ONWIRE_MBUF_TX_OFFLOAD = offsetof(struct rte_mbuf, tx_offload),
 	ONWIRE_MBUF_NEXT = offsetof(struct rte_mbuf, next),
 	ONWIRE_MBUF_SIZE = sizeof(struct rte_mbuf),
+	ONWIRE_MBUF_POOL = offsetof(struct rte_mbuf, pool),
+	ONWIRE_POOL_HEADER_SIZE = sizeof(struct rte_mempool),
 	ONWIRE_POOL_PRIVATE_SIZE = sizeof(struct rte_pktmbuf_pool_private),
 };
 
@@ -43,6 +45,7 @@ static const uint64_t ONWIRE_RX_L4_CKSUM_MASK = RTE_MBUF_F_RX_L4_CKSUM_MASK;
 static const uint64_t ONWIRE_RX_L4_CKSUM_BAD = RTE_MBUF_F_RX_L4_CKSUM_BAD;
 static const uint64_t ONWIRE_RX_L4_CKSUM_GOOD = RTE_MBUF_F_RX_L4_CKSUM_GOOD;
 static const uint64_t ONWIRE_RX_L4_CKSUM_NONE = RTE_MBUF_F_RX_L4_CKSUM_NONE;
+static const uint64_t ONWIRE_MBUF_ATTACHED = RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL;
 static const uint64_t ONWIRE_TX_IPV4 = RTE_MBUF_F_TX_IPV4;
 static const uint64_t ONWIRE_TX_IPV6 = RTE_MBUF_F_TX_IPV6;
 static const uint64_t ONWIRE_TX_IP_CKSUM = RTE_MBUF_F_TX_IP_CKSUM;

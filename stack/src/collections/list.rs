@@ -12,16 +12,22 @@ const fn decode(link: u32) -> Option<u32> {
 /// A queue of distinct indices below a bound: append, take the first, remove any, all O(1).
 #[derive(Debug)]
 pub struct IndexList {
-    buckets: IndexBuckets,
+    next: Vec<u32>,
+    /// The one before, or [`FIRST`].
+    prev: Vec<u32>,
+    first: u32,
     last: u32,
     len: usize,
 }
+
+/// In place of a link to the one before: there is none.
+const FIRST: u32 = u32::MAX;
 
 impl IndexList {
     /// A list for indices below `bound`.
     #[must_use]
     pub fn new(bound: usize) -> Self {
-        IndexList { buckets: IndexBuckets::new(1, bound), last: 0, len: 0 }
+        IndexList { next: vec![0; bound], prev: vec![0; bound], first: 0, last: 0, len: 0 }
     }
 
     /// How many indices it holds.
@@ -31,34 +37,49 @@ impl IndexList {
     }
 
     /// Whether it holds none.
+    #[inline]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Whether it holds `index`.
+    #[inline]
     #[must_use]
     pub fn contains(&self, index: u32) -> bool {
-        self.buckets.contains(index)
+        self.prev.get(index as usize).is_some_and(|prev| *prev != 0)
     }
 
     /// The first index.
+    #[inline]
     #[must_use]
     pub fn front(&self) -> Option<u32> {
-        self.buckets.first(0)
+        decode(self.first)
     }
 
     /// Appends `index`; no effect if it is there already or out of bounds.
+    #[inline]
     pub fn push_back(&mut self, index: u32) {
-        if self.contains(index) || index as usize >= self.buckets.next.len() {
+        let Some(prev) = self.prev.get_mut(index as usize) else { return };
+        if *prev != 0 {
             return;
         }
-        self.buckets.insert_after(0, decode(self.last), index);
+        match decode(self.last) {
+            Some(last) => {
+                *prev = self.last;
+                self.next[last as usize] = encode(index);
+            }
+            None => {
+                *prev = FIRST;
+                self.first = encode(index);
+            }
+        }
         self.last = encode(index);
         self.len += 1;
     }
 
     /// Takes the first index out.
+    #[inline]
     pub fn pop_front(&mut self) -> Option<u32> {
         let index = self.front()?;
         self.remove(index);
@@ -66,20 +87,34 @@ impl IndexList {
     }
 
     /// Takes `index` out; no effect if it is not there.
+    #[inline]
     pub fn remove(&mut self, index: u32) {
-        if !self.contains(index) {
+        let Some(prev) = self.prev.get_mut(index as usize) else { return };
+        let prev = core::mem::take(prev);
+        if prev == 0 {
             return;
         }
-        if self.last == encode(index) {
-            self.last = self.buckets.previous(index).map_or(0, encode);
+        let next = core::mem::take(&mut self.next[index as usize]);
+        match decode(next) {
+            Some(behind) => self.prev[behind as usize] = prev,
+            None => self.last = if prev == FIRST { 0 } else { prev },
         }
-        self.buckets.remove(index);
+        if prev == FIRST {
+            self.first = next;
+        } else {
+            self.next[prev as usize - 1] = next;
+        }
         self.len -= 1;
     }
 
     /// The indices in order.
     pub fn iter(&self) -> impl Iterator<Item = u32> {
-        self.buckets.iter(0)
+        let mut at = self.front();
+        core::iter::from_fn(move || {
+            let index = at?;
+            at = decode(self.next[index as usize]);
+            Some(index)
+        })
     }
 }
 
@@ -113,13 +148,6 @@ impl IndexBuckets {
         self.heads.get(bucket as usize).copied().and_then(decode)
     }
 
-    /// The index before `index` in its list.
-    #[must_use]
-    pub fn previous(&self, index: u32) -> Option<u32> {
-        let link = self.prev.get(index as usize).copied()?;
-        if link & BUCKET != 0 { None } else { decode(link) }
-    }
-
     /// The index behind `index` in its list.
     #[must_use]
     pub fn following(&self, index: u32) -> Option<u32> {
@@ -128,22 +156,15 @@ impl IndexBuckets {
 
     /// Puts `index` first in `bucket`; no effect if it is in a list or out of bounds.
     pub fn push_front(&mut self, bucket: u32, index: u32) {
-        self.insert_after(bucket, None, index);
-    }
-
-    fn insert_after(&mut self, bucket: u32, before: Option<u32>, index: u32) {
         if self.contains(index)
             || index as usize >= self.next.len()
             || bucket as usize >= self.heads.len()
         {
             return;
         }
-        let behind = match before {
-            Some(before) => core::mem::replace(&mut self.next[before as usize], encode(index)),
-            None => core::mem::replace(&mut self.heads[bucket as usize], encode(index)),
-        };
+        let behind = core::mem::replace(&mut self.heads[bucket as usize], encode(index));
         self.next[index as usize] = behind;
-        self.prev[index as usize] = before.map_or(bucket | BUCKET, encode);
+        self.prev[index as usize] = bucket | BUCKET;
         if let Some(behind) = decode(behind) {
             self.prev[behind as usize] = encode(index);
         }

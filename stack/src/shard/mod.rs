@@ -3,7 +3,7 @@
 //! The packet path reads top-down here: `rx` takes frames from the device through Ethernet and
 //! IP into the transports, `tx` takes packets out of the transports through routes and
 //! neighbors to the device, `loopback` carries what we send to ourselves, `errors` sends and
-//! receives ICMP errors, `api` is what socket calls call, `listing` is what `onwire ss` and its
+//! receives ICMP errors, `quick` is the shorter way of a plain segment, `api` is what socket calls call, `listing` is what `onwire ss` and its
 //! like read.
 //!
 //! Whoever holds the shard's lock calls [`Shard::poll`] with the time; nothing here waits, and
@@ -15,6 +15,7 @@ mod backlog;
 mod errors;
 mod listing;
 mod loopback;
+mod quick;
 mod rx;
 #[cfg(test)]
 mod tests;

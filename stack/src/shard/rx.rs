@@ -77,11 +77,13 @@ impl<D: Device> Shard<D> {
         total
     }
 
-    fn on_frame(&mut self, now: Instant, mut frame: D::Buffer) {
+    fn on_frame(&mut self, now: Instant, frame: D::Buffer) {
         let interface = &mut self.counters.interface;
         interface.rx_frames += 1;
         interface.rx_octets += frame.data().len() as u64;
         self.capture.tap(now, Direction::Received, [frame.data(), &[]]);
+        let Some(mut frame) = self.receive_quickly(now, frame) else { return };
+        let interface = &mut self.counters.interface;
         let Some(header) = ethernet::Header::parse(frame.data()) else {
             interface.rx_short += 1;
             return;

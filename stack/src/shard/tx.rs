@@ -57,12 +57,16 @@ impl<D: Device> Shard<D> {
     pub(super) fn transmit(&mut self, now: Instant) -> usize {
         let mut total = 0;
         for _ in 0..LOOPBACK_TURNS {
-            total += self.drain_transports(now);
+            if self.tcp.wants_transmit() || self.udp.wants_transmit() || !self.backlog.is_empty() {
+                total += self.drain_transports(now);
+            }
             if self.loopback.is_empty() {
                 break;
             }
+            self.send_frames();
             total += self.receive_loopback(now);
         }
+        // A lone packet is never delayed: what there is goes now.
         self.send_frames();
         total
     }
@@ -73,18 +77,18 @@ impl<D: Device> Shard<D> {
             let given_up = self.backlog.offer(now, &mut self.device);
             self.counters.interface.tx_given_up += given_up;
         }
-        while self.has_room() {
+        while self.tcp.wants_transmit() && self.has_room() {
             let Some(transmit) = self.tcp.poll_transmit(tcp_context!(self, now)) else { break };
-            self.send_tcp(now, transmit);
+            if let Some(transmit) = self.send_quickly(now, transmit) {
+                self.send_tcp(now, transmit);
+            }
             total += 1;
         }
-        while self.has_room() {
+        while self.udp.wants_transmit() && self.has_room() {
             let Some(transmit) = self.udp.poll_transmit() else { break };
             self.send_udp(now, transmit);
             total += 1;
         }
-        // A lone packet is never delayed: what there is goes now.
-        self.send_frames();
         total
     }
 
@@ -93,6 +97,7 @@ impl<D: Device> Shard<D> {
         self.backlog.len() < BACKLOG_SOFT && self.loopback.len() < self.loopback_limit
     }
 
+    #[cold]
     fn send_tcp(&mut self, now: Instant, transmit: Transmit<D::Buffer>) {
         let Transmit {
             source,
@@ -354,7 +359,7 @@ impl<D: Device> Shard<D> {
 
     /// Gives the burst to the device; what it does not take waits in the backlog, in order.
     #[inline]
-    fn send_frames(&mut self) {
+    pub(super) fn send_frames(&mut self) {
         if !self.frames.is_empty() {
             self.send_burst();
         }

@@ -220,7 +220,7 @@ impl<B: Buffer> Tcp<B> {
         bound: bool,
         path_mtu: u16,
     ) {
-        let hash = tuple.hash(self.keys.demux);
+        let hash = tuple.place(self.keys.demux);
         let (iss, timestamp_offset) = self.secrets(&tuple, cx.now);
         let Some(socket) = self.sockets.at_mut(index) else { return };
         if !bound {

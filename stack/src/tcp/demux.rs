@@ -5,7 +5,7 @@
 //! entry is wherever its kind keeps it; the table holds 32 bits of the hash, which settle nearly
 //! every comparison.
 
-use crate::rng::HashKey;
+use crate::rng::{HashKey, TableKey};
 use core::net::{IpAddr, SocketAddr};
 
 /// Both ends of a connection.
@@ -39,7 +39,30 @@ impl Tuple {
         self.local.is_ipv6()
     }
 
-    /// The tuple's hash under `key`.
+    /// Where the tuple belongs in a table under `key`.
+    #[inline]
+    pub fn place(&self, key: TableKey) -> u64 {
+        let ports = u64::from(self.local_port) << 16 | u64::from(self.remote_port);
+        match (self.local, self.remote) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => {
+                key.hash(u64::from(local.to_bits()) << 32 | u64::from(remote.to_bits()), ports)
+            }
+            _ => self.place_v6(key, ports),
+        }
+    }
+
+    #[cold]
+    fn place_v6(&self, key: TableKey, ports: u64) -> u64 {
+        let bits = |address: IpAddr| match address {
+            IpAddr::V4(a) => a.to_ipv6_mapped().to_bits(),
+            IpAddr::V6(a) => a.to_bits(),
+        };
+        let (local, remote) = (bits(self.local), bits(self.remote));
+        let first = key.hash(local as u64, (local >> 64) as u64) ^ ports;
+        key.hash_four([first, remote as u64, (remote >> 64) as u64, ports])
+    }
+
+    /// The tuple's hash under `key`, for what leaves the host.
     pub fn hash(&self, key: HashKey) -> u64 {
         match (self.local, self.remote) {
             (IpAddr::V4(local), IpAddr::V4(remote)) => {

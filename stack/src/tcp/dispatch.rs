@@ -14,7 +14,7 @@ use super::{Context, Tcp, TcpId, env, time_wait};
 use crate::error::Error;
 use crate::packet::{Allocator, Buffer, IpMeta};
 use crate::readiness::Readiness;
-use core::net::SocketAddr;
+use core::net::{Ipv4Addr, SocketAddr};
 
 /// A packet, parsed.
 pub(super) struct Inbound<B> {
@@ -57,7 +57,7 @@ impl<B: Buffer> Tcp<B> {
             local_port: header.destination_port,
             remote_port: header.source_port,
         };
-        let hash = tuple.hash(self.keys.demux);
+        let hash = tuple.place(self.keys.demux);
         let inbound = Inbound { meta, header, header_len, tuple, hash, packet };
         match self.find(&tuple, hash) {
             Some(Target::Socket(index)) => self.for_socket(cx, index, inbound),
@@ -65,6 +65,55 @@ impl<B: Buffer> Tcp<B> {
             Some(Target::TimeWait(place)) => self.for_time_wait(cx, place, inbound),
             None => self.for_listener(cx, inbound, None),
         }
+        self.feed_starved(cx);
+    }
+
+    /// The connection between these ends, local ones first.
+    #[inline]
+    pub fn find_connected(
+        &self,
+        local: Ipv4Addr,
+        remote: Ipv4Addr,
+        (local_port, remote_port): (u16, u16),
+    ) -> Option<u32> {
+        let tuple = Tuple { local: local.into(), remote: remote.into(), local_port, remote_port };
+        let found = self.demux.find(tuple.place(self.keys.demux), |target| match target {
+            Target::Socket(index) => match self.sockets.at(index).map(|socket| &socket.kind) {
+                Some(Kind::Connected(c)) => c.tuple == tuple,
+                _ => false,
+            },
+            _ => false,
+        });
+        match found {
+            Some(Target::Socket(index)) => Some(index),
+            _ => None,
+        }
+    }
+
+    /// [`Tcp::on_packet`] for a segment whose connection is known, with the hop limit and the
+    /// traffic class of its IP header.
+    #[inline]
+    pub fn on_connected<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        index: u32,
+        (hop_limit, _traffic_class): (u8, u8),
+        packet: B,
+    ) {
+        cx.counters.segments_in += 1;
+        let Ok((header, header_len)) = Header::parse(packet.data()) else {
+            cx.counters.malformed += 1;
+            return;
+        };
+        let Some(socket) = self.sockets.at_mut(index) else { return };
+        if hop_limit < socket.options.min_hop_limit {
+            return;
+        }
+        if let Kind::Connected(connection) = &mut socket.kind {
+            let arrival = Arrival::new(&header, packet, header_len);
+            connection.on_segment(&mut env!(self, cx, &socket.options), arrival);
+        }
+        self.settle(cx, index);
         self.feed_starved(cx);
     }
 
@@ -415,7 +464,7 @@ impl<B: Buffer> Tcp<B> {
     ) {
         let tuple = Tuple::new(local, remote);
         cx.counters.icmp_errors += 1;
-        match self.find(&tuple, tuple.hash(self.keys.demux)) {
+        match self.find(&tuple, tuple.place(self.keys.demux)) {
             Some(Target::Socket(index)) => {
                 let Some(socket) = self.sockets.at_mut(index) else { return };
                 match &mut socket.kind {

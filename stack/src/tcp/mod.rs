@@ -48,7 +48,7 @@ mod timers;
 use crate::collections::{Handle, IndexList, Slab, TimerWheel};
 use crate::config::{Capacity, FastOpenKey, TcpConfig};
 use crate::packet::{Allocator, Buffer};
-use crate::rng::{HashKey, Rng};
+use crate::rng::{HashKey, Rng, TableKey};
 use crate::time::Instant;
 use connection::ChallengeBudget;
 use demux::Demux;
@@ -100,7 +100,7 @@ pub struct Context<'a, A: Allocator> {
 /// Keys of the hashes that outsiders must not predict.
 #[derive(Debug, Clone, Copy)]
 struct Keys {
-    demux: HashKey,
+    demux: TableKey,
     sequence: HashKey,
     timestamp: HashKey,
     port: HashKey,
@@ -109,7 +109,7 @@ struct Keys {
 
 impl Keys {
     fn new(rng: &mut Rng) -> Self {
-        let demux = HashKey::new(rng);
+        let demux = TableKey::new(rng);
         let sequence = HashKey::new(rng);
         let timestamp = HashKey::new(rng);
         let port = HashKey::new(rng);

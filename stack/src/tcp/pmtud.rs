@@ -25,7 +25,7 @@ impl<B: Buffer> Tcp<B> {
     ) -> bool {
         let tuple = Tuple::new(local, remote);
         cx.counters.icmp_errors += 1;
-        let found = self.find(&tuple, tuple.hash(self.keys.demux));
+        let found = self.find(&tuple, tuple.place(self.keys.demux));
         let Some(Target::Socket(index)) = found else {
             cx.counters.icmp_out_of_window += 1;
             return false;

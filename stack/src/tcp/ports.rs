@@ -184,7 +184,7 @@ impl<B: Buffer> Tcp<B> {
 
     /// Whether no connection has this tuple.
     pub(super) fn is_tuple_free(&self, tuple: &Tuple, _now: Instant) -> bool {
-        self.find(tuple, tuple.hash(self.keys.demux)).is_none()
+        self.find(tuple, tuple.place(self.keys.demux)).is_none()
     }
 
     /// The entry of `tuple`.

@@ -3,7 +3,7 @@
 
 use super::connection::Pending;
 use super::demux::Target;
-use super::socket::{Binding, Kind};
+use super::socket::{Binding, Kind, Socket};
 use super::state::State;
 use super::time_wait::TimeWait;
 use super::{Context, Tcp, env};
@@ -22,58 +22,86 @@ const TURN: u32 = 8;
 /// Buffers that must be free before those who wait for memory are woken.
 const PLENTY: usize = super::send::buffer::RESERVE + 32;
 
+impl Socket {
+    /// Whether it may have something to send, and its next deadline.
+    #[inline]
+    fn what_is_due(&mut self) -> (bool, Instant) {
+        match &mut self.kind {
+            Kind::Idle | Kind::Listening(_) => (false, Instant::FAR_FUTURE),
+            Kind::Opening(opening) => (opening.transmit, opening.deadline),
+            Kind::Connected(c) => {
+                c.on_room(&mut self.no_space, &self.options);
+                (c.wants_transmit(), c.timers.earliest())
+            }
+        }
+    }
+
+    /// Takes over what its connection has to tell; whether there is somebody to tell something.
+    #[inline]
+    fn what_to_tell(&mut self) -> bool {
+        if let Kind::Connected(c) = &mut self.kind {
+            self.edges |= core::mem::take(&mut c.edges);
+            if c.error.is_some() {
+                self.error = self.error.or(c.error.take());
+            }
+        }
+        if self.orphaned {
+            self.edges = Readiness::empty();
+        }
+        !self.edges.is_empty() && self.waiting_at.is_none()
+    }
+}
+
 impl<B: Buffer> Tcp<B> {
     /// Sees to the socket at `index` after something happened to it.
+    #[inline]
     pub(super) fn settle<A: Allocator<Buffer = B>>(&mut self, cx: &mut Context<'_, A>, index: u32) {
         self.latest = self.latest.max(cx.now);
-        let state = match self.sockets.at_mut(index) {
-            Some(socket) => socket.state(),
-            None => return,
+        let Some(socket) = self.sockets.at_mut(index) else { return };
+        let lives = match &socket.kind {
+            Kind::Connected(c) => !matches!(c.state, State::TimeWait | State::Closed),
+            _ => false,
         };
-        match state {
+        if !lives {
+            return self.settle_other(cx, index);
+        }
+        let (transmit, deadline) = socket.what_is_due();
+        let tell = socket.what_to_tell();
+        if transmit {
+            self.ready.push_back(index);
+        }
+        if tell {
+            self.events.push_back(index);
+        }
+        self.arm(index, deadline);
+    }
+
+    /// As [`Tcp::settle`] for what is not a living connection.
+    #[cold]
+    fn settle_other<A: Allocator<Buffer = B>>(&mut self, cx: &mut Context<'_, A>, index: u32) {
+        let Some(socket) = self.sockets.at_mut(index) else { return };
+        match socket.state() {
             State::TimeWait => self.enter_time_wait(cx, index),
             State::Closed => self.detach(index),
             _ => {}
         }
-        self.schedule(index);
-        self.announce(index);
-    }
-
-    /// Puts the socket on the lists of those that send, and arms its timer.
-    fn schedule(&mut self, index: u32) {
-        let Some(socket) = self.sockets.at_mut(index) else { return };
-        let (transmit, deadline) = match &mut socket.kind {
-            Kind::Idle | Kind::Listening(_) => return,
-            Kind::Opening(opening) => (opening.transmit, opening.deadline),
-            Kind::Connected(c) => {
-                c.on_room(&mut socket.no_space, &socket.options);
-                (c.wants_transmit(), c.timers.earliest())
+        if let Some(socket) = self.sockets.at_mut(index) {
+            let (transmit, deadline) = socket.what_is_due();
+            if transmit {
+                self.ready.push_back(index);
             }
-        };
-        if transmit {
-            self.ready.push_back(index);
+            self.arm(index, deadline);
         }
-        self.arm(index, deadline);
+        self.announce(index);
     }
 
     /// Takes note of what the program is to be told; forgets the socket if it is done with.
     fn announce(&mut self, index: u32) {
         let Some(socket) = self.sockets.at_mut(index) else { return };
-        if let Some(c) = socket.connection_mut() {
-            let edges = core::mem::take(&mut c.edges);
-            let error = c.error.take();
-            socket.edges |= edges;
-            socket.error = socket.error.or(error);
-        }
-        if socket.orphaned {
-            socket.edges = Readiness::empty();
-            if socket.state() == State::Closed {
-                self.release(index);
-            }
-            return;
-        }
-        if !socket.edges.is_empty() && socket.waiting_at.is_none() {
+        if socket.what_to_tell() {
             self.events.push_back(index);
+        } else if socket.orphaned && socket.state() == State::Closed {
+            self.release(index);
         }
     }
 
@@ -129,7 +157,7 @@ impl<B: Buffer> Tcp<B> {
     pub(super) fn end_time_wait(&mut self, place: u32) {
         let Some(entry) = self.time_waits.remove(place) else { return };
         let tuple = entry.tuple();
-        self.demux.remove(tuple.hash(self.keys.demux), Target::TimeWait(place));
+        self.demux.remove(tuple.place(self.keys.demux), Target::TimeWait(place));
         if let Some(count) = self.ports.time_waits.get_mut(usize::from(tuple.local_port)) {
             *count = count.saturating_sub(1);
         }
@@ -144,7 +172,7 @@ impl<B: Buffer> Tcp<B> {
         let listener = opening.listener.and_then(|id| self.sockets.get_mut(id.0));
         if let Some(Kind::Listening(listener)) = listener.map(|socket| &mut socket.kind) {
             let count = match opening.hash
-                == super::opening::early::beside(opening.tuple.hash(self.keys.demux))
+                == super::opening::early::beside(opening.tuple.place(self.keys.demux))
             {
                 true => &mut listener.fast_opens,
                 false => &mut listener.openings,
@@ -212,7 +240,14 @@ impl<B: Buffer> Tcp<B> {
         self.ready.remove(index);
     }
 
+    /// Whether [`Tcp::poll_transmit`] has anything to look at.
+    #[inline]
+    pub fn wants_transmit(&self) -> bool {
+        !self.ready.is_empty() || self.replies.len() > 0 || !self.ready_openings.is_empty()
+    }
+
     /// The next packet to send; call until `None`.
+    #[inline]
     pub fn poll_transmit<A: Allocator<Buffer = B>>(
         &mut self,
         cx: &mut Context<'_, A>,
@@ -289,6 +324,7 @@ impl<B: Buffer> Tcp<B> {
     }
 
     /// A timer that is too early costs one look; moving it with every segment costs more.
+    #[inline]
     fn arm(&mut self, index: u32, deadline: Instant) {
         let sooner = self.wheel.deadline(index).is_none_or(|armed| deadline < armed);
         if deadline != Instant::FAR_FUTURE && sooner {
@@ -382,7 +418,7 @@ impl<B: Buffer> Tcp<B> {
     /// Wakes those who wait for memory, once there is some.
     pub(super) fn feed_starved<A: Allocator<Buffer = B>>(&mut self, cx: &mut Context<'_, A>) {
         if self.starved.is_empty()
-            || cx.allocator.available() <= PLENTY
+            || !cx.allocator.has_more_than(PLENTY)
             || self.pool.len() + self.segments / 16 >= self.segments
         {
             return;

@@ -106,13 +106,6 @@ impl Socket {
         }
     }
 
-    pub fn connection_mut(&mut self) -> Option<&mut Connection> {
-        match &mut self.kind {
-            Kind::Connected(connection) => Some(connection),
-            _ => None,
-        }
-    }
-
     /// What poll(2) says, exactly as Linux's `tcp_poll`. `starved`: sending fails for want of
     /// memory just now.
     pub fn readiness(&self, starved: bool) -> Readiness {

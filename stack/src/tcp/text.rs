@@ -134,7 +134,7 @@ impl Connection {
     ) {
         let now = env.cx.now;
         let before = self.receive.nxt;
-        let scarce = env.cx.allocator.available() <= SCARCE;
+        let scarce = !env.cx.allocator.has_more_than(SCARCE);
         let mut joined = Joined::default();
         self.stats.data_segments_in = self.stats.data_segments_in.wrapping_add(1);
         let result = self.receive.assemble(

@@ -387,6 +387,12 @@ impl<B: Buffer> Udp<B> {
         }
     }
 
+    /// Whether [`Udp::poll_transmit`] has anything to hand out.
+    #[inline]
+    pub fn wants_transmit(&self) -> bool {
+        !self.transmits.is_empty()
+    }
+
     /// The next packet to send; call until `None`.
     #[inline]
     pub fn poll_transmit(&mut self) -> Option<Transmit<B>> {

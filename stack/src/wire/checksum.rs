@@ -10,6 +10,8 @@ pub struct Sum(u64);
 
 /// Octets summed per turn of the wide loop.
 const LANES: usize = 8;
+/// Below this many octets one lane does.
+const SHORT: usize = 160;
 
 impl Sum {
     /// The sum of `bytes`, an odd last octet padded with zero.
@@ -18,6 +20,9 @@ impl Sum {
     pub fn of(bytes: &[u8]) -> Sum {
         // One's-complement addition commutes with byte order (RFC 1071 §2 (B)), so whole native
         // words are added; 64-bit lanes of 32-bit words cannot overflow within 2^32 words.
+        if bytes.len() < SHORT {
+            return Self::of_few(bytes);
+        }
         let mut lanes = [0u64; LANES];
         let mut chunks = bytes.chunks_exact(4 * LANES);
         for chunk in &mut chunks {
@@ -31,6 +36,28 @@ impl Sum {
             total += u64::from(u16::from_ne_bytes([word[0], word[1]]));
         }
         if let [last] = words.remainder() {
+            total += u64::from(u16::from_ne_bytes([*last, 0]));
+        }
+        Sum(total)
+    }
+
+    /// As [`Sum::of`] for headers and small packets, where setting the lanes up costs more.
+    #[inline]
+    fn of_few(bytes: &[u8]) -> Sum {
+        let (words, rest) = bytes.as_chunks::<8>();
+        let mut total = 0u64;
+        let mut carries = 0u64;
+        for word in words {
+            let (sum, carry) = total.overflowing_add(u64::from_ne_bytes(*word));
+            total = sum;
+            carries += u64::from(carry);
+        }
+        let mut total = (total >> 32) + (total & 0xffff_ffff) + carries;
+        let (words, rest) = rest.as_chunks::<2>();
+        for word in words {
+            total += u64::from(u16::from_ne_bytes(*word));
+        }
+        if let [last] = rest {
             total += u64::from(u16::from_ne_bytes([*last, 0]));
         }
         Sum(total)
@@ -93,6 +120,17 @@ pub fn pseudo_header(source: IpAddr, destination: IpAddr, protocol: u8, len: usi
     };
     let len = len as u32;
     addresses.plus_word(u16::from(protocol)).plus_word((len >> 16) as u16).plus_word(len as u16)
+}
+
+/// As [`pseudo_header`] between two IPv4 addresses.
+#[must_use]
+#[inline]
+pub fn pseudo_header_v4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, len: usize) -> Sum {
+    let len = len as u32;
+    v4_pair(source, destination)
+        .plus_word(u16::from(protocol))
+        .plus_word((len >> 16) as u16)
+        .plus_word(len as u16)
 }
 
 #[inline]

@@ -90,7 +90,7 @@ impl Sender {
             if self.charged >= self.limit {
                 return (taken, Some(Blocked::BufferFull));
             }
-            if pool.len() >= segments_limit || allocator.available() <= RESERVE {
+            if pool.len() >= segments_limit || !allocator.has_more_than(RESERVE) {
                 return (taken, Some(Blocked::NoMemory));
             }
             let Some(buffer) = allocator.allocate() else {

@@ -1,0 +1,196 @@
+//! The short ways: a segment of an established connection from the frame to its connection, and a
+//! segment from its connection to the device, without the general path's questions, whose answers
+//! are known here.
+//!
+//! Whatever is not plain (fragments, options, other protocols, unknown neighbors, wrong checksums)
+//! is handed back untouched for the general path, which counts and answers it: nothing here drops
+//! anything. `rx` and `tx` ask here first.
+
+use super::{Shard, TCP_CHECKSUM_AT, tcp_context};
+use crate::capture::Direction;
+use crate::device::Device;
+use crate::ip::Hop;
+use crate::packet::{Buffer, L4Checksum, RxChecksum, Transmit, TxOffload};
+use crate::time::Instant;
+use crate::wire::checksum::{Sum, pseudo_header_v4};
+use crate::wire::ethernet::HEADER_LEN as ETHERNET;
+use crate::wire::ipv4::HEADER_LEN as IPV4;
+use core::net::{IpAddr, Ipv4Addr};
+
+/// Octets in front of a TCP header.
+const HEADERS: usize = ETHERNET + IPV4;
+/// IPv4's number for TCP.
+const TCP: u8 = 6;
+
+/// What an Ethernet and an IPv4 header without options say about a TCP segment.
+struct Plain {
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    source_port: u16,
+    destination_port: u16,
+    /// Octets of the IP packet.
+    total_len: usize,
+    hop_limit: u8,
+    traffic_class: u8,
+}
+
+impl Plain {
+    /// The segment in `frame`, if it is that plain. Nothing is verified yet.
+    #[inline]
+    fn parse(frame: &[u8], mac: [u8; 6]) -> Option<Plain> {
+        let fixed = frame.first_chunk::<{ HEADERS + 20 }>()?;
+        let word = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
+        let address =
+            |at: usize| Ipv4Addr::new(fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]);
+        let total_len = usize::from(word(16));
+        let plain = fixed[..6] == mac
+            && fixed[12..15] == [0x08, 0x00, 0x45]
+            && word(20) & 0x3fff == 0
+            && fixed[23] == TCP
+            && (IPV4 + 20..=frame.len() - ETHERNET).contains(&total_len);
+        plain.then(|| Plain {
+            source: address(26),
+            destination: address(30),
+            source_port: word(34),
+            destination_port: word(36),
+            total_len,
+            hop_limit: fixed[22],
+            traffic_class: fixed[15],
+        })
+    }
+
+    /// Whether both checksums are right.
+    #[inline]
+    fn verify(&self, frame: &[u8]) -> bool {
+        let (Some(ip), Some(tcp)) =
+            (frame.get(ETHERNET..HEADERS), frame.get(HEADERS..ETHERNET + self.total_len))
+        else {
+            return false;
+        };
+        let pseudo = pseudo_header_v4(self.source, self.destination, TCP, tcp.len());
+        Sum::of(ip).finish() == 0 && Sum::of(tcp).plus(pseudo).finish() == 0
+    }
+}
+
+impl<D: Device> Shard<D> {
+    /// Takes a frame that is a plain segment of a connection; gives others back as they are.
+    #[inline]
+    pub(super) fn receive_quickly(
+        &mut self,
+        now: Instant,
+        mut frame: D::Buffer,
+    ) -> Option<D::Buffer> {
+        let Some(plain) = Plain::parse(frame.data(), self.mac.0) else { return Some(frame) };
+        // The addresses of a connection were judged when it was opened.
+        let (local, remote) = (plain.destination, plain.source);
+        let ports = (plain.destination_port, plain.source_port);
+        let Some(socket) = self.tcp.find_connected(local, remote, ports) else {
+            return Some(frame);
+        };
+        if frame.rx_checksum() != RxChecksum::Good && !plain.verify(frame.data()) {
+            return Some(frame);
+        }
+        self.counters.ip.in_receives += 1;
+        self.counters.ip.in_delivers += 1;
+        frame.truncate(ETHERNET + plain.total_len);
+        frame.trim_front(HEADERS);
+        let ip = (plain.hop_limit, plain.traffic_class);
+        self.tcp.on_connected(tcp_context!(self, now), socket, ip, frame);
+        None
+    }
+
+    /// Sends a segment to a neighbor that is known; gives others back as they are.
+    #[inline]
+    pub(super) fn send_quickly(
+        &mut self,
+        now: Instant,
+        transmit: Transmit<D::Buffer>,
+    ) -> Option<Transmit<D::Buffer>> {
+        let (IpAddr::V4(source), IpAddr::V4(destination)) = (transmit.source, transmit.destination)
+        else {
+            return Some(transmit);
+        };
+        let len = transmit.packet.data().len();
+        let plain = transmit.dont_fragment
+            && transmit.segment_size == 0
+            && transmit.packet.headroom() >= HEADERS
+            && (20..=usize::from(u16::MAX) - IPV4).contains(&len);
+        let hop = self.last_hop.filter(|(last, _)| plain && *last == transmit.destination);
+        let Some((_, Hop::Neighbor(neighbor))) = hop else { return Some(transmit) };
+        let Some(mac) = self.neighbors.ready(now, neighbor) else { return Some(transmit) };
+        self.counters.ip.out_requests += 1;
+        let Transmit { mut packet, traffic_class, hop_limit, header_len, .. } = transmit;
+        self.fill_checksum(&mut packet, source, destination, header_len);
+        let total_len = (IPV4 + len) as u16;
+        let [s0, s1, s2, s3] = source.octets();
+        let [d0, d1, d2, d3] = destination.octets();
+        let pairs =
+            [(s0, s1), (s2, s3), (d0, d1), (d2, d3), (hop_limit, TCP), (0x45, traffic_class)];
+        let sum: u32 = pairs.iter().map(|(a, b)| u32::from(*a) << 8 | u32::from(*b)).sum();
+        let sum = sum + u32::from(total_len) + 0x4000;
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let checksum = if self.offloads.tx_ipv4_checksum && self.offloads.tx_tcp_checksum {
+            [0, 0]
+        } else {
+            (!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes()
+        };
+        if let Some(header) = packet.prepend(HEADERS).first_chunk_mut::<HEADERS>() {
+            header[..6].copy_from_slice(&mac.0);
+            header[6..12].copy_from_slice(&self.mac.0);
+            let [l0, l1] = total_len.to_be_bytes();
+            let [c0, c1] = checksum;
+            //= RFC 6864 §4: what is never fragmented needs no number.
+            header[12..24].copy_from_slice(&[
+                0x08,
+                0x00,
+                0x45,
+                traffic_class,
+                l0,
+                l1,
+                0,
+                0,
+                0x40,
+                0,
+                hop_limit,
+                TCP,
+            ]);
+            header[24..].copy_from_slice(&[c0, c1, s0, s1, s2, s3, d0, d1, d2, d3]);
+        }
+        self.capture.tap(now, Direction::Sent, [packet.data(), &[]]);
+        self.counters.interface.tx_frames += 1;
+        self.counters.interface.tx_octets += (HEADERS + len) as u64;
+        self.frames.push(packet);
+        if self.frames.is_full() {
+            self.send_frames();
+        }
+        None
+    }
+
+    /// The segment's checksum, by us or by the device.
+    #[inline]
+    fn fill_checksum(
+        &mut self,
+        packet: &mut D::Buffer,
+        source: Ipv4Addr,
+        destination: Ipv4Addr,
+        header_len: u8,
+    ) {
+        let pseudo = pseudo_header_v4(source, destination, TCP, packet.data().len());
+        let value = if self.offloads.tx_tcp_checksum {
+            packet.set_tx_offload(TxOffload {
+                l2_len: ETHERNET as u8,
+                l3_len: IPV4 as u8,
+                l4_len: header_len,
+                ipv4_checksum: self.offloads.tx_ipv4_checksum,
+                l4_checksum: L4Checksum::Tcp,
+                segment_size: 0,
+            });
+            pseudo.fold()
+        } else {
+            pseudo.plus(Sum::of(packet.data())).finish()
+        };
+        if let Some(field) = packet.data_mut().get_mut(TCP_CHECKSUM_AT..TCP_CHECKSUM_AT + 2) {
+            field.copy_from_slice(&value.to_be_bytes());
+        }
+    }
+}
