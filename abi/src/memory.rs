@@ -94,9 +94,9 @@ fn probe(start: usize, len: usize, touch: unsafe extern "C" fn(usize) -> u32) ->
         if unsafe { touch(at) } == 0 {
             return Err(Errno::EFAULT);
         }
-        if at == last {
-            return Ok(());
+        match (at & !(PAGE - 1)).checked_add(PAGE) {
+            Some(next) if next <= last => at = next,
+            _ => return Ok(()),
         }
-        at = ((at & !(PAGE - 1)) + PAGE).min(last);
     }
 }

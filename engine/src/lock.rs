@@ -1,14 +1,21 @@
 //! A lock that processes share and that survives the death of its owner.
 //!
-//! The word holds the owner's thread id and a bit that says that somebody sleeps. An owner that is
-//! gone is noticed by whoever waits, who takes the lock over and learns about it.
+//! The word holds the owner's thread id, a bit that says that somebody sleeps, and one that says
+//! that somebody has slept for too long: who spins takes a free lock back before a sleeper has even
+//! woken. So a lock that is given back with that bit is reserved, for whoever waits long enough.
+//! An owner that is gone is noticed by whoever waits, who takes the lock over and learns about it.
 
-use crate::sys;
+use crate::{clock, sys};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use core::time::Duration;
 
 const CONTENDED: u32 = 1 << 31;
-const OWNER: u32 = CONTENDED - 1;
+/// Somebody has waited for [`PATIENCE`]: who gives the lock back leaves it to the waiters.
+const STARVING: u32 = 1 << 30;
+const OWNER: u32 = STARVING - 1;
+
+/// A waiter that has waited for so long is next.
+const PATIENCE: Duration = Duration::from_micros(100);
 
 /// How often a waiter looks whether the owner is still alive.
 const CHECK_EVERY: Duration = Duration::from_millis(20);
@@ -72,10 +79,13 @@ impl SharedLock {
                 return;
             }
         }
+        let since = clock::now();
         loop {
+            let waited = clock::now().saturating_since(since);
             // From here on others may sleep too: take it with the bit set.
             let word = self.word.load(Ordering::Relaxed);
-            if word & OWNER == 0 {
+            let next = word & STARVING == 0 || waited >= PATIENCE;
+            if word & OWNER == 0 && next {
                 let taken = self.word.compare_exchange(
                     word,
                     tid | CONTENDED,
@@ -87,7 +97,8 @@ impl SharedLock {
                 }
                 continue;
             }
-            let waiting = word | CONTENDED;
+            let starving = if waited >= PATIENCE { STARVING } else { 0 };
+            let waiting = word | CONTENDED | starving;
             if word != waiting
                 && self
                     .word
@@ -96,8 +107,10 @@ impl SharedLock {
             {
                 continue;
             }
-            let slept = sys::futex_wait(&self.word, waiting, Some(CHECK_EVERY));
-            if slept == Err(sys::Errno(libc::ETIMEDOUT)) && self.take_over(waiting, tid) {
+            let patience = if waited >= PATIENCE { CHECK_EVERY } else { PATIENCE };
+            let slept = sys::futex_wait(&self.word, waiting, Some(patience));
+            let checks = waited >= PATIENCE && waiting & OWNER != 0;
+            if checks && slept == Err(sys::Errno(libc::ETIMEDOUT)) && self.take_over(waiting, tid) {
                 return;
             }
         }
@@ -138,12 +151,44 @@ impl SharedLock {
         &self.dirty
     }
 
+    /// Whether somebody waits for the lock and has gone to sleep, or is about to.
+    #[inline]
+    pub fn is_wanted(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & CONTENDED != 0
+    }
+
     /// Gives the lock back.
     #[inline]
     pub fn unlock(&self) {
-        if self.word.swap(0, Ordering::Release) & CONTENDED != 0 {
-            sys::futex_wake(&self.word, 1);
+        let word = self.word.load(Ordering::Relaxed);
+        let alone = word & (CONTENDED | STARVING) == 0;
+        if !alone
+            || self.word.compare_exchange(word, 0, Ordering::Release, Ordering::Relaxed).is_err()
+        {
+            self.unlock_for_waiters();
         }
+    }
+
+    #[cold]
+    fn unlock_for_waiters(&self) {
+        let mut word = self.word.load(Ordering::Relaxed);
+        loop {
+            let left = if word & STARVING != 0 { STARVING | CONTENDED } else { 0 };
+            let given =
+                self.word.compare_exchange(word, left, Ordering::Release, Ordering::Relaxed);
+            match given {
+                Ok(_) => break,
+                Err(changed) => word = changed,
+            }
+        }
+        // Which of them is starving is not known here.
+        sys::futex_wake(&self.word, if word & STARVING != 0 { i32::MAX as u32 } else { 1 });
+    }
+
+    /// Whether nobody has it and it is kept for a waiter.
+    #[inline]
+    pub fn is_reserved(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & (STARVING | OWNER) == STARVING
     }
 }
 
@@ -233,6 +278,50 @@ mod tests {
         assert_eq!(lock.lock(sys::gettid()), Taken::Clean);
         assert!(lock.try_lock(sys::gettid()).is_none());
         lock.unlock();
+    }
+
+    #[test]
+    fn who_takes_the_lock_back_at_once_does_not_starve_a_waiter() {
+        let (lock, done) = (&SharedLock::default(), &AtomicBool::new(false));
+        let worst = std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(move || {
+                    let tid = sys::gettid();
+                    while !done.load(Ordering::Relaxed) {
+                        // As a spinning receiver does: away for less time than a waking takes.
+                        if lock.try_lock(tid).is_some() {
+                            for _ in 0..100 {
+                                core::hint::spin_loop();
+                            }
+                            lock.unlock();
+                        } else if lock.is_reserved() {
+                            std::thread::yield_now();
+                        }
+                    }
+                });
+            }
+            let mut worst = Duration::ZERO;
+            for _ in 0..100 {
+                let since = std::time::Instant::now();
+                let _ = lock.lock(sys::gettid());
+                worst = worst.max(since.elapsed());
+                lock.unlock();
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            done.store(true, Ordering::Relaxed);
+            worst
+        });
+        assert!(worst < Duration::from_millis(500), "{worst:?}");
+    }
+
+    #[test]
+    fn a_lock_that_is_reserved_for_a_dead_waiter_is_taken() {
+        let lock = SharedLock::default();
+        lock.word.store(STARVING | CONTENDED, Ordering::Relaxed);
+        assert!(lock.is_reserved() && lock.try_lock(sys::gettid()).is_none());
+        assert_eq!(lock.lock(sys::gettid()), Taken::Clean);
+        lock.unlock();
+        assert!(lock.try_lock(sys::gettid()).is_some());
     }
 
     #[test]

@@ -88,6 +88,7 @@ pub fn start(settings: &Settings) -> Result<&'static Engine, StartError> {
 fn start_first(settings: &Settings) -> Result<&'static Engine, StartError> {
     let _bypass = thread::bypass();
     thread::begin_start();
+    crate::clock::use_counter();
     let result = build(settings);
     thread::end_start();
     match result {

@@ -5,7 +5,7 @@ use crate::file::{File, FileId};
 use crate::lock::{SharedLock, Taken};
 use crate::shard::SocketId;
 use crate::wait::{Sleepers, WaiterWord};
-use crate::world::{Wakes, World};
+use crate::world::{Due, Wakes, World};
 use crate::{clock, sys, thread};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -161,6 +161,7 @@ impl Held<'_> {
     /// From now on the world is being changed: if this thread dies, it is not to be trusted.
     #[inline]
     pub(crate) fn change(&mut self) {
+        self.world.due = Due::UNKNOWN;
         self.shared.lock.mark_dirty();
     }
 
@@ -180,14 +181,35 @@ impl Held<'_> {
             self.now = clock::now();
         }
         let mut timers = Timers::NotDue;
-        if self.world.shard.next_timeout().is_some_and(|due| due <= self.now) {
+        if self.world.next_timeout() <= self.now {
             self.change();
             timers = Timers::Due;
         }
         let frames = self.world.shard.poll_timers_known(self.now, timers);
+        if frames > 0 {
+            self.world.due = Due::UNKNOWN;
+        }
         self.shared.last_poll.store(self.now.as_nanos(), Ordering::Relaxed);
         self.dispatch();
         self.settle();
+        frames
+    }
+
+    /// Looks once whether frames came since [`Held::drive`], and handles them; how many.
+    #[inline]
+    pub(crate) fn look(&mut self) -> usize {
+        let now = &mut self.now;
+        let frames = self.world.shard.look(|| {
+            *now = clock::now();
+            *now
+        });
+        if frames > 0 {
+            self.world.due = Due::UNKNOWN;
+            self.just_entered = false;
+            self.shared.last_poll.store(self.now.as_nanos(), Ordering::Relaxed);
+            self.dispatch();
+            self.settle();
+        }
         frames
     }
 
@@ -221,6 +243,7 @@ impl Held<'_> {
     fn recover(&mut self) {
         self.shared.recoveries.fetch_add(1, Ordering::Relaxed);
         let recovered = catch_unwind(AssertUnwindSafe(|| {
+            self.world.due = Due::UNKNOWN;
             self.world.shard.reset_all(self.now);
             self.world.recover(self.shared, &mut self.wakes);
             self.dispatch();

@@ -256,6 +256,12 @@ pub(crate) fn reset_after_fork() {
     });
 }
 
+/// Whether a handler waits for this thread to leave the stack.
+#[inline]
+pub(crate) fn is_deferring() -> bool {
+    STATE.with(|state| state.tail.load(Ordering::Relaxed) != 0)
+}
+
 /// This thread takes the shard's lock: handlers wait from now on.
 #[inline]
 pub(crate) fn enter() {

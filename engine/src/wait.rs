@@ -123,8 +123,11 @@ impl Sleepers {
         (self.leader.load(Ordering::Acquire) != 0 && since != 0).then(|| Instant::from_nanos(since))
     }
 
+    /// Under the lock: nobody else counts at the same time.
+    #[inline]
     pub(crate) fn count_event(&self) {
-        self.events.fetch_add(1, Ordering::Release);
+        let events = self.events.load(Ordering::Relaxed);
+        self.events.store(events.wrapping_add(1), Ordering::Release);
     }
 
     pub(crate) fn events(&self) -> u32 {
@@ -191,6 +194,8 @@ pub(crate) struct Spinning {
 
 /// What spinning is cut down to where it does not pay, in nanoseconds.
 const LEAST_SPIN: u64 = 2_000;
+/// Looks at the port without giving the lock back, while nobody wants it.
+const LOOKS: u32 = 16;
 /// Between two questions to the kernel while spinning.
 const KERNEL_EVERY: Duration = Duration::from_micros(15);
 /// The shortest and longest sleep where the port has no descriptor to watch.
@@ -290,7 +295,7 @@ impl Engine {
             }
             match self.shared.try_enter()? {
                 Some(mut held) => {
-                    let idle = held.drive() == 0;
+                    let idle = held.drive() == 0 && !self.keep_looking(&mut held);
                     now = held.now;
                     if quest.has_changed(self.shared)
                         && let Some(answer) = quest.attempt(&mut held)?
@@ -309,7 +314,8 @@ impl Engine {
                         core::hint::spin_loop();
                     }
                     now = clock::now();
-                    if quest.has_changed(self.shared) {
+                    // A lock that is kept for somebody who has died meanwhile is nobody's.
+                    if quest.has_changed(self.shared) || self.shared.lock.is_reserved() {
                         let mut held = self.shared.enter()?;
                         if let Some(answer) = quest.attempt(&mut held)? {
                             return Ok(Spun::Found(answer));
@@ -330,6 +336,20 @@ impl Engine {
             }
         }
         Ok(Spun::Tired)
+    }
+
+    /// Looks on for a little while nobody wants the lock; whether frames came.
+    #[inline]
+    fn keep_looking(&self, held: &mut Held<'static>) -> bool {
+        for _ in 0..LOOKS {
+            if self.shared.lock.is_wanted() || thread::is_deferring() {
+                return false;
+            }
+            if held.look() > 0 {
+                return true;
+            }
+        }
+        false
     }
 
     fn sleep_and_attempt<Q: Quest>(

@@ -14,6 +14,7 @@ use crate::wait::{Node, Waiter, Watched};
 use core::sync::atomic::Ordering;
 use stack::collections::Slab;
 use stack::readiness::Readiness;
+use stack::time::Instant;
 
 /// Entries of the tables, whatever the configuration says.
 pub(crate) const PROCESSES: usize = 8_192;
@@ -38,6 +39,8 @@ pub(crate) struct World {
     pub(crate) sleepers: List,
     /// Sets whose epfd the kernel watches.
     pub(crate) exposed: u32,
+    /// What the shard said last about its timers.
+    pub(crate) due: Due,
     /// Descriptions that ended, by who carried them.
     pub(crate) ended: Carried,
 }
@@ -54,6 +57,16 @@ impl Carried {
     pub(crate) fn get(&self, kind: Kind, path: Path) -> u64 {
         self.0[kind as usize][path as usize]
     }
+}
+
+/// When the shard's timers are due, as far as that is remembered: whoever waits asks with every
+/// turn, and only changes and frames move it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Due(Instant);
+
+impl Due {
+    /// To be asked.
+    pub(crate) const UNKNOWN: Due = Due(Instant::ZERO);
 }
 
 /// What hangs on an open file description.
@@ -124,8 +137,18 @@ impl World {
             nodes: Slab::new(NODES),
             sleepers: List::default(),
             exposed: 0,
+            due: Due::UNKNOWN,
             ended: Carried::default(),
         }
+    }
+
+    /// The shard's next timeout, remembered while nothing changes.
+    #[inline]
+    pub(crate) fn next_timeout(&mut self) -> Instant {
+        if self.due == Due::UNKNOWN {
+            self.due = Due(self.shard.next_timeout().unwrap_or(Instant::FAR_FUTURE));
+        }
+        self.due.0
     }
 
     /// Passes the stack's events on to whoever watches.

@@ -6,8 +6,8 @@
 use crate::descriptors::Open;
 use crate::errno::Errno;
 use crate::messages::{self, ControlWriter};
-use crate::signals;
-use core::ffi::c_int;
+use crate::{memory, signals};
+use core::ffi::{c_int, c_void};
 use engine::Wait;
 use libc::msghdr;
 use stack::error::Error;
@@ -47,6 +47,62 @@ pub unsafe fn receive(open: &Open, message: &mut msghdr, flags: c_int) -> Result
     }
     control.finish(message);
     Ok(received)
+}
+
+/// Flags of recv(2) that need nothing but the octets.
+pub const SIMPLE: c_int =
+    libc::MSG_DONTWAIT | libc::MSG_PEEK | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+
+/// Receives into one buffer, with [`SIMPLE`] flags.
+///
+/// # Errors
+/// As recv(2).
+///
+/// # Safety
+/// The buffer is the program's.
+#[inline]
+pub unsafe fn receive_into(
+    open: &Open,
+    into: *mut c_void,
+    count: usize,
+    flags: c_int,
+) -> Result<usize, Errno> {
+    if isize::try_from(count).is_err() {
+        return Err(Errno::EINVAL);
+    }
+    if count == 0 {
+        return octets(open, &mut [], flags);
+    }
+    memory::writable(into, count)?;
+    // SAFETY: checked to be there, and the program's.
+    let room = unsafe { core::slice::from_raw_parts_mut(into.cast::<u8>(), count) };
+    octets(open, &mut [IoSliceMut::new(room)], flags)
+}
+
+/// Sends one buffer.
+///
+/// # Errors
+/// As send(2).
+///
+/// # Safety
+/// The buffer is the program's.
+#[inline]
+pub unsafe fn send_from(
+    open: &Open,
+    from: *const c_void,
+    count: usize,
+    flags: c_int,
+) -> Result<usize, Errno> {
+    if isize::try_from(count).is_err() {
+        return Err(Errno::EINVAL);
+    }
+    if count == 0 {
+        return send_octets(open, &mut [], flags);
+    }
+    memory::readable(from, count)?;
+    // SAFETY: checked to be there, and the program's.
+    let data = unsafe { core::slice::from_raw_parts(from.cast::<u8>(), count) };
+    send_octets(open, &mut [IoSlice::new(data)], flags)
 }
 
 /// `MSG_TRUNC`: the octets are thrown away, and the program's buffers, which need not be there, are

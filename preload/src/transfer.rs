@@ -53,7 +53,47 @@ pub unsafe fn read(fd: c_int, into: *mut c_void, count: size_t) -> ssize_t {
         return 0; // Unlike recv, read does not ask the socket then.
     }
     // SAFETY: the program's buffer.
-    errno::answer(|| unsafe { receive(&open, &mut plain(&mut buffer(into, count)), 0) })
+    errno::answer(|| unsafe { receive_into(&open, into, count, 0) })
+}
+
+/// Receives into one buffer, without an address or control messages.
+///
+/// # Safety
+/// The buffer is the program's.
+#[inline]
+unsafe fn receive_into(
+    open: &Open,
+    into: *mut c_void,
+    count: size_t,
+    flags: c_int,
+) -> Result<ssize_t, Errno> {
+    // SAFETY: as the caller says.
+    unsafe {
+        if open.file.kind() == Kind::Tcp && flags & !stream::SIMPLE == 0 {
+            return stream::receive_into(open, into, count, flags).map(|n| n as ssize_t);
+        }
+        receive(open, &mut plain(&mut buffer(into, count)), flags)
+    }
+}
+
+/// Sends one buffer, without control messages, to whom the socket is connected.
+///
+/// # Safety
+/// The buffer is the program's.
+#[inline]
+unsafe fn transmit_from(
+    open: &Open,
+    from: *const c_void,
+    count: size_t,
+    flags: c_int,
+) -> Result<ssize_t, Errno> {
+    // SAFETY: as the caller says.
+    unsafe {
+        if open.file.kind() == Kind::Tcp && flags & libc::MSG_FASTOPEN == 0 {
+            return stream::send_from(open, from, count, flags).map(|n| n as ssize_t);
+        }
+        transmit(open, &plain(&mut buffer(from, count)), flags)
+    }
 }
 
 /// readv(2).
@@ -122,7 +162,7 @@ pub unsafe fn write(fd: c_int, from: *const c_void, count: size_t) -> ssize_t {
         return unsafe { real::write(fd, from, count) };
     };
     // SAFETY: the program's buffer.
-    errno::answer(|| unsafe { transmit(&open, &plain(&mut buffer(from, count)), 0) })
+    errno::answer(|| unsafe { transmit_from(&open, from, count, 0) })
 }
 
 /// writev(2).
@@ -171,7 +211,7 @@ pub unsafe fn recv(fd: c_int, into: *mut c_void, count: size_t, flags: c_int) ->
         return unsafe { real::recv(fd, into, count, flags) };
     };
     // SAFETY: the program's buffer.
-    errno::answer(|| unsafe { receive(&open, &mut plain(&mut buffer(into, count)), flags) })
+    errno::answer(|| unsafe { receive_into(&open, into, count, flags) })
 }
 
 /// recvfrom(2).
@@ -200,6 +240,13 @@ pub unsafe fn recvfrom(
             message.msg_name = address.cast();
             message.msg_namelen =
                 if (*room as i32) < 0 { return Err(Errno::EINVAL) } else { *room };
+        }
+        if open.file.kind() == Kind::Tcp && flags & !stream::SIMPLE == 0 {
+            let received = stream::receive_into(&open, into, count, flags)?;
+            if !address.is_null() {
+                *len = 0; // A stream has no sender's address to tell (tcp(7)).
+            }
+            return Ok(received as ssize_t);
         }
         let received = receive(&open, &mut message, flags)?;
         if !address.is_null() {
@@ -323,7 +370,7 @@ pub unsafe fn send(fd: c_int, from: *const c_void, count: size_t, flags: c_int) 
         return unsafe { real::send(fd, from, count, flags) };
     };
     // SAFETY: the program's buffer.
-    errno::answer(|| unsafe { transmit(&open, &plain(&mut buffer(from, count)), flags) })
+    errno::answer(|| unsafe { transmit_from(&open, from, count, flags) })
 }
 
 /// sendto(2).
@@ -342,6 +389,11 @@ pub unsafe fn sendto(
         // SAFETY: passed on.
         return unsafe { real::sendto(fd, from, count, flags, address, len) };
     };
+    if open.file.kind() == Kind::Tcp && flags & libc::MSG_FASTOPEN == 0 {
+        // A stream does not look at the address.
+        // SAFETY: the program's buffer.
+        return errno::answer(|| unsafe { transmit_from(&open, from, count, flags) });
+    }
     let mut storage = buffer(from, count);
     let mut message = plain(&mut storage);
     message.msg_name = address.cast_mut().cast();

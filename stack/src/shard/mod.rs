@@ -250,7 +250,24 @@ impl<D: Device> Shard<D> {
         let received = self.receive_frames(now);
         if timers == Timers::Due {
             self.on_timeouts(now);
+        } else if received == 0 {
+            return 0; // What calls left to be sent was sent by them.
         }
+        received + self.transmit(now)
+    }
+
+    /// One look at the device, for who does little else: what is there is handled at the time that
+    /// `clock` tells then. Timers, and frames beyond one burst, are left for [`Shard::poll`].
+    #[inline]
+    pub fn look(&mut self, clock: impl FnOnce() -> Instant) -> usize {
+        let mut frames = Burst::new();
+        self.device.rx_burst(&mut frames);
+        if frames.is_empty() {
+            return 0;
+        }
+        let now = clock();
+        let received = frames.len();
+        self.handle_burst(now, &mut frames);
         received + self.transmit(now)
     }
 

@@ -65,16 +65,22 @@ impl<D: Device> Shard<D> {
             let mut frames = Burst::new();
             self.device.rx_burst(&mut frames);
             let n = frames.len();
-            // Drained, not consumed: an iterator by value would move all of the array's room.
-            for frame in frames.drain(..) {
-                self.on_frame(now, frame);
-            }
+            self.handle_burst(now, &mut frames);
             total += n;
             if n < BURST {
                 break;
             }
         }
         total
+    }
+
+    /// Handles each frame to completion.
+    #[inline]
+    pub(super) fn handle_burst(&mut self, now: Instant, frames: &mut Burst<D::Buffer>) {
+        // Drained, not consumed: an iterator by value would move all of the array's room.
+        for frame in frames.drain(..) {
+            self.on_frame(now, frame);
+        }
     }
 
     fn on_frame(&mut self, now: Instant, frame: D::Buffer) {
