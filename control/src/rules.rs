@@ -1,7 +1,7 @@
 //! Which sockets the stack takes: a list of rules, the first that matches decides.
 //!
-//! A rule reads `use kernel|onwire [program=NAME] [direction=listen|connect] [address=NETWORK]
-//! [port=N|N-M]`; what it does not mention, it does not care about.
+//! A rule reads `use kernel|onwire [program=NAME] [protocol=tcp|udp] [direction=listen|connect]
+//! [address=NETWORK] [port=N|N-M]`; what it does not mention, it does not care about.
 
 use stack::addr::Cidr;
 use std::fmt;
@@ -36,6 +36,24 @@ impl Direction {
     }
 }
 
+/// What a socket speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// `SOCK_STREAM`.
+    Tcp,
+    /// `SOCK_DGRAM`.
+    Udp,
+}
+
+impl Protocol {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
 /// One line of policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
@@ -43,6 +61,8 @@ pub struct Rule {
     pub path: Path,
     /// The program's file name; `*` stands for any text.
     pub program: Option<String>,
+    /// What the socket speaks.
+    pub protocol: Option<Protocol>,
     /// What the socket does.
     pub direction: Option<Direction>,
     /// The network of the local address when listening, of the remote one when connecting.
@@ -54,12 +74,28 @@ pub struct Rule {
 impl Rule {
     /// Whether the rule speaks about this socket.
     #[must_use]
-    pub fn matches(&self, program: &str, direction: Direction, address: IpAddr, port: u16) -> bool {
-        self.program.as_deref().is_none_or(|pattern| glob(pattern, program))
-            && self.direction.is_none_or(|wanted| wanted == direction)
-            && self.address.is_none_or(|network| network.contains(address.to_canonical()))
-            && self.ports.as_ref().is_none_or(|ports| ports.contains(&port))
+    pub fn matches(&self, what: &Question<'_>) -> bool {
+        self.program.as_deref().is_none_or(|pattern| glob(pattern, what.program))
+            && self.protocol.is_none_or(|wanted| wanted == what.protocol)
+            && self.direction.is_none_or(|wanted| wanted == what.direction)
+            && self.address.is_none_or(|network| network.contains(what.address.to_canonical()))
+            && self.ports.as_ref().is_none_or(|ports| ports.contains(&what.port))
     }
+}
+
+/// What a rule is asked about.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The program's file name.
+    pub program: &'a str,
+    /// What the socket speaks.
+    pub protocol: Protocol,
+    /// What it is about to do.
+    pub direction: Direction,
+    /// The local address when listening, the remote one when connecting.
+    pub address: IpAddr,
+    /// The port there.
+    pub port: u16,
 }
 
 /// Whether `text` matches `pattern`, in which `*` stands for any text.
@@ -88,8 +124,8 @@ impl fmt::Display for InvalidRule {
 impl std::error::Error for InvalidRule {}
 
 /// How a rule is written, for messages.
-pub const RULE_FORM: &str = "use kernel|onwire [program=NAME] [direction=listen|connect] \
-     [address=NETWORK] [port=N|N-M]";
+pub const RULE_FORM: &str = "use kernel|onwire [program=NAME] [protocol=tcp|udp] \
+     [direction=listen|connect] [address=NETWORK] [port=N|N-M]";
 
 impl FromStr for Rule {
     type Err = InvalidRule;
@@ -106,11 +142,19 @@ impl FromStr for Rule {
             Some(other) => return Err(invalid(format!("says use {other:?}"))),
             None => return Err(invalid("does not say what to use".into())),
         };
-        let mut rule = Rule { path, program: None, direction: None, address: None, ports: None };
+        let mut rule = Rule {
+            path,
+            program: None,
+            protocol: None,
+            direction: None,
+            address: None,
+            ports: None,
+        };
         for word in words {
             let (name, value) = word.split_once('=').unwrap_or((word, ""));
             let repeated = match name {
                 "program" => rule.program.replace(program(value).map_err(invalid)?).is_some(),
+                "protocol" => rule.protocol.replace(protocol(value).map_err(invalid)?).is_some(),
                 "direction" => rule.direction.replace(direction(value).map_err(invalid)?).is_some(),
                 "address" => rule.address.replace(network(value).map_err(invalid)?).is_some(),
                 "port" => rule.ports.replace(ports(value).map_err(invalid)?).is_some(),
@@ -129,6 +173,14 @@ fn program(value: &str) -> Result<String, String> {
         return Err(format!("has program={value:?}, which is no file name"));
     }
     Ok(value.to_owned())
+}
+
+fn protocol(value: &str) -> Result<Protocol, String> {
+    match value {
+        "tcp" => Ok(Protocol::Tcp),
+        "udp" => Ok(Protocol::Udp),
+        _ => Err(format!("has protocol={value:?}")),
+    }
 }
 
 fn direction(value: &str) -> Result<Direction, String> {
@@ -166,6 +218,9 @@ impl fmt::Display for Rule {
         if let Some(program) = &self.program {
             write!(f, " program={program}")?;
         }
+        if let Some(protocol) = self.protocol {
+            write!(f, " protocol={}", protocol.name())?;
+        }
         if let Some(direction) = self.direction {
             write!(f, " direction={}", direction.name())?;
         }
@@ -187,25 +242,26 @@ pub struct Rules(pub Vec<Rule>);
 impl Rules {
     /// What the first matching rule says; `None` if no rule matches, and the default holds.
     ///
-    /// `program` is a file name without its folder. `address` and `port` are local when listening
-    /// and remote when connecting; the wildcard address matches only rules without an address or
-    /// with one that contains it, such as 0.0.0.0/0.
+    /// The wildcard address matches only rules without an address or with one that contains it,
+    /// such as 0.0.0.0/0.
     #[must_use]
-    pub fn decide(
-        &self,
-        program: &str,
-        direction: Direction,
-        address: IpAddr,
-        port: u16,
-    ) -> Option<Path> {
-        let rule = self.0.iter().find(|rule| rule.matches(program, direction, address, port));
-        rule.map(|rule| rule.path)
+    pub fn decide(&self, what: &Question<'_>) -> Option<Path> {
+        self.0.iter().find(|rule| rule.matches(what)).map(|rule| rule.path)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// About a program `p` that listens with TCP.
+    const PLAIN: Question<'_> = Question {
+        program: "p",
+        protocol: Protocol::Tcp,
+        direction: Direction::Listen,
+        address: IpAddr::V4(core::net::Ipv4Addr::new(10, 0, 0, 1)),
+        port: 80,
+    };
 
     fn rules(texts: &[&str]) -> Rules {
         Rules(texts.iter().map(|text| text.parse().unwrap()).collect())
@@ -217,6 +273,7 @@ mod tests {
             "use kernel",
             "use onwire program=redis-server direction=listen address=10.0.0.0/8 port=80-90",
             "use kernel port=53",
+            "use kernel protocol=udp port=443",
         ] {
             assert_eq!(text.parse::<Rule>().unwrap().to_string(), text);
         }
@@ -227,11 +284,20 @@ mod tests {
     #[test]
     fn the_first_match_wins() {
         let rules = rules(&["use onwire port=80", "use kernel port=1-100", "use onwire"]);
-        let at = |port| rules.decide("p", Direction::Listen, [10, 0, 0, 1].into(), port);
+        let at = |port| rules.decide(&Question { port, ..PLAIN });
         assert_eq!(at(80), Some(Path::Stack));
         assert_eq!(at(81), Some(Path::Kernel));
         assert_eq!(at(101), Some(Path::Stack));
-        assert_eq!(Rules::default().decide("p", Direction::Connect, [1, 1, 1, 1].into(), 1), None);
+        assert_eq!(Rules::default().decide(&PLAIN), None);
+    }
+
+    #[test]
+    fn a_rule_can_be_about_one_protocol() {
+        let rules = rules(&["use kernel protocol=udp", "use onwire protocol=tcp port=80"]);
+        assert_eq!(rules.decide(&PLAIN), Some(Path::Stack));
+        assert_eq!(rules.decide(&Question { port: 81, ..PLAIN }), None);
+        let udp = Question { protocol: Protocol::Udp, ..PLAIN };
+        assert_eq!(rules.decide(&udp), Some(Path::Kernel));
     }
 
     #[test]
@@ -239,7 +305,7 @@ mod tests {
         let rules =
             rules(&["use kernel program=redis-* direction=connect address=10.0.0.0/8 port=6379"]);
         let decide = |program, direction, address: [u8; 4], port| {
-            rules.decide(program, direction, address.into(), port)
+            rules.decide(&Question { program, direction, address: address.into(), port, ..PLAIN })
         };
         let ten = [10, 9, 8, 7];
         assert_eq!(decide("redis-cli", Direction::Connect, ten, 6379), Some(Path::Kernel));
@@ -252,8 +318,8 @@ mod tests {
     #[test]
     fn mapped_addresses_match_rules_about_ipv4() {
         let rules = rules(&["use kernel address=10.0.0.0/8"]);
-        let mapped = "::ffff:10.1.1.1".parse().unwrap();
-        assert_eq!(rules.decide("p", Direction::Connect, mapped, 1), Some(Path::Kernel));
+        let address = "::ffff:10.1.1.1".parse().unwrap();
+        assert_eq!(rules.decide(&Question { address, ..PLAIN }), Some(Path::Kernel));
     }
 
     #[test]
@@ -267,6 +333,7 @@ mod tests {
             "use kernel port=9-1",
             "use kernel port=65536",
             "use kernel direction=up",
+            "use kernel protocol=icmp",
             "use kernel address=10.0.0.0/33",
             "use kernel address=",
             "use kernel program=",
