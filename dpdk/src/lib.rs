@@ -33,6 +33,7 @@
 
 mod card;
 mod check;
+mod control;
 mod descriptors;
 mod device;
 mod eal;
@@ -44,6 +45,7 @@ mod port;
 mod queue;
 
 pub use check::{Problem, check};
+pub use control::{ControlWatch, watch_control};
 pub use descriptors::{descriptors, owns_descriptor};
 pub use device::{DeviceKind, MemifRole, OffloadPolicy, PortConfig};
 pub use eal::{Eal, EalOptions, Hugepages, Memory};

@@ -156,9 +156,10 @@ fn undefined_symbols(object: &Path) -> Symbols {
         .collect()
 }
 
-/// The functions that glue/libc.c stands in for, as far as DPDK refers to them.
+/// The functions that glue/libc.c and glue/control.c stand in for, as far as DPDK refers to them.
 fn replaced_libc(undefined: &Symbols) -> Vec<String> {
-    let source = fs::read_to_string("glue/libc.c").unwrap_or_default();
+    let text = |path| fs::read_to_string(path).unwrap_or_default();
+    let source = text("glue/libc.c") + &text("glue/control.c");
     let mut names: Vec<String> = source
         .split("onwire_dpdk_libc_")
         .skip(1)
@@ -190,7 +191,7 @@ fn rename(from: &Path, lazy: &[lazy::Function], replaced: &[String], into: &Path
 
 fn compile(dpdk: &Dpdk, wrappers: &Path, lazy: &Path) -> Vec<PathBuf> {
     let mut build = cc::Build::new();
-    build.files(["glue/glue.c", "glue/libc.c"]).file(lazy).file(wrappers);
+    build.files(["glue/glue.c", "glue/libc.c", "glue/control.c"]).file(lazy).file(wrappers);
     build.include("glue").include(".").opt_level(3).pic(true).debug(false).warnings(false);
     for flag in &dpdk.cflags {
         build.flag(flag);

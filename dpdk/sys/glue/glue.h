@@ -28,6 +28,10 @@ uint64_t onwire_dpdk_log_position(void);
 /* Copies what was logged since `position` (as far as it is still held); returns its length. */
 size_t onwire_dpdk_log_read(uint64_t position, char *into, size_t room);
 
+/* From now on the interrupt thread calls `enter` and `leave` around what it does, and any thread
+ * that maps or unmaps memory for the driver calls `mapped` first. */
+void onwire_dpdk_watch_control(void (*enter)(void), void (*leave)(void), void (*mapped)(void));
+
 /* While on, the clock calibration sleeps for milliseconds instead of 100 ms. */
 void onwire_dpdk_fast_calibration(int on);
 

@@ -401,12 +401,6 @@ onwire_dpdk_libc_epoll_ctl(int epfd, int op, int fd, void *event)
 	return (int)CALL(epoll_ctl, epfd, op, fd, event, 0, 0);
 }
 
-int
-onwire_dpdk_libc_epoll_wait(int epfd, void *events, int max, int timeout)
-{
-	return (int)CALL(epoll_wait, epfd, events, max, timeout, 0, 0);
-}
-
 /* ---- what belongs to the program ---- */
 
 /* Threads of the driver take none of the program's signals. */

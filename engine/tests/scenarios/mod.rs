@@ -25,8 +25,9 @@ macro_rules! scenarios {
                 return ExitCode::SUCCESS;
             }
             if let Some(arguments) = name.strip_prefix("link ") {
-                let (device, profile) = arguments.split_once(' ').unwrap();
-                link_client(device, profile);
+                let mut words = arguments.split(' ');
+                let mut word = || words.next().unwrap();
+                link_client(word(), word(), word().parse().unwrap());
                 return ExitCode::SUCCESS;
             }
             match name {
@@ -56,6 +57,8 @@ scenarios! {
     a_dead_keeper_is_missed_once,
     a_vhost_link_between_two_programs,
     a_memif_link_between_two_programs,
+    the_peer_of_a_vhost_link_goes_and_comes_back,
+    the_peer_of_a_memif_link_goes_and_comes_back,
 }
 
 const OURS: &str = "10.78.0.2";
@@ -700,6 +703,97 @@ fn a_memif_link_between_two_programs() {
     link(&format!("memif:{path},role=server"), &format!("memif:{path}"), &path);
 }
 
+fn the_peer_of_a_vhost_link_goes_and_comes_back() {
+    let path = std::env::var("ONWIRE_TEST_RUN_DIR").unwrap() + "/link.vhost";
+    peer_comes_back(&format!("vhost:{path}"), &format!("virtio-user:{path}"), &path);
+}
+
+fn the_peer_of_a_memif_link_goes_and_comes_back() {
+    let path = std::env::var("ONWIRE_TEST_RUN_DIR").unwrap() + "/link.memif";
+    peer_comes_back(&format!("memif:{path},role=server"), &format!("memif:{path}"), &path);
+}
+
+/// A program on the other end of a link.
+fn link_peer(client: &str, profile: &str) -> std::process::Child {
+    std::process::Command::new(std::env::current_exe().unwrap())
+        .env("ONWIRE_SCENARIO", format!("link {client} {profile} 20"))
+        .spawn()
+        .unwrap()
+}
+
+/// A peer is killed while two processes poll the link; the first process goes on with the next
+/// peer, the other one, to which the driver maps nothing, is left without a link and in one piece.
+fn peer_comes_back(server: &str, client: &str, path: &str) {
+    let first = {
+        let (client, path) = (client.to_owned(), path.to_owned());
+        std::thread::spawn(move || {
+            until("no socket", || std::path::Path::new(&path).exists());
+            link_peer(&client, "latency")
+        })
+    };
+    let engine = begin_on(server, Some("10.9.0.1/24"), "balanced");
+    let listening = engine.create(Kind::Tcp, Family::V4).unwrap();
+    engine
+        .with(listening, |shard, socket, now| {
+            shard.bind(now, socket, "10.9.0.1:80".parse().unwrap())?;
+            shard.listen(now, socket, 16)
+        })
+        .unwrap();
+    let child = fork(|| {
+        loop {
+            // Polls and sleeps in turn, and leads at times.
+            let wait = Wait::Until(engine.now() + Duration::from_millis(5));
+            let _ = engine.poll(&mut [], &mut [], wait, None);
+        }
+    });
+    std::fs::write(link_listens(), []).unwrap();
+    let patience = || Wait::Until(engine.now() + Duration::from_secs(20));
+    let (connection, _) = engine.accept(listening, patience()).unwrap();
+    let mut data = [0; 4_096];
+    assert!(receive(engine, connection, &mut data, patience()).unwrap() > 0);
+    let mut peer = first.join().unwrap();
+    peer.kill().unwrap();
+    // Driven all the time in which the driver takes the link apart.
+    let end = Instant::now() + Duration::from_millis(300);
+    while Instant::now() < end {
+        let _ = engine.readiness(listening).unwrap();
+    }
+    peer.wait().unwrap();
+    // Nobody will ever acknowledge an end of this one.
+    engine
+        .with(connection, |shard, socket, now| {
+            let reset = stack::options::Linger::Reset;
+            shard.update_options(now, socket, |options| options.linger = reset)
+        })
+        .unwrap();
+    engine.release(connection);
+    let mut peer = link_peer(client, "balanced");
+    for _ in 0..2 {
+        let (connection, _) = engine.accept(listening, patience()).unwrap();
+        assert_eq!(echo_one(engine, connection) % 32, 0);
+        engine.release(connection);
+    }
+    assert!(peer.wait().unwrap().success());
+    // SAFETY: signal 0 asks whether the child, which is ours, is there; then it is ended.
+    unsafe {
+        let mut status = 0;
+        assert_eq!(libc::waitpid(child, &mut status, libc::WNOHANG), 0, "the child has died");
+        libc::kill(child, libc::SIGTERM);
+    }
+    wait_for(child);
+    engine.release(listening);
+    end_in_a_hurry(engine);
+}
+
+/// As [`end`], where the keeper cannot finish what it has: it has no link.
+fn end_in_a_hurry(engine: &Engine) {
+    until("connections remain", || {
+        let _ = engine.poll(&mut [], &mut [], Wait::No, None);
+        engine.with_shard(|shard, _| Ok(shard.occupancy().tcp.sockets)).unwrap() == 0
+    });
+    end();
+}
+
 /// The file that says that the server of a link listens. Its start waits for the client's, so the
 /// client is up before that: a connection then would rightly be refused.
 fn link_listens() -> std::path::PathBuf {
@@ -708,7 +802,7 @@ fn link_listens() -> std::path::PathBuf {
 
 /// A server on one end of a link, whose child serves, and a client in another program.
 fn link(server: &str, client: &str, path: &str) {
-    let client = format!("link {client} balanced");
+    let client = format!("link {client} balanced 500");
     let path = path.to_owned();
     let peer = std::thread::spawn(move || {
         until("no socket", || std::path::Path::new(&path).exists());
@@ -738,7 +832,7 @@ fn link(server: &str, client: &str, path: &str) {
     end();
 }
 
-fn link_client(device: &str, profile: &str) {
+fn link_client(device: &str, profile: &str, rounds: usize) {
     let engine = begin_on(device, Some("10.9.0.2/24"), profile);
     until("nobody listens", || link_listens().exists());
     for octets in [64, 20_000] {
@@ -750,7 +844,7 @@ fn link_client(device: &str, profile: &str) {
             .unwrap();
         let data = vec![5; octets];
         let mut times = Vec::new();
-        for _ in 0..500 {
+        for _ in 0..rounds {
             let begun = Instant::now();
             send_all(engine, file, &data);
             let mut got = 0;
@@ -762,7 +856,7 @@ fn link_client(device: &str, profile: &str) {
             times.push(begun.elapsed());
         }
         times.sort();
-        println!("    {device} {octets} octets: median {:?}", times[250]);
+        println!("    {device} {octets} octets: median {:?}", times[rounds / 2]);
         engine.release(file);
     }
     end();
