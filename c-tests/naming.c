@@ -246,6 +246,8 @@ static void connecting(void)
 	int unused = bound(SOCK_STREAM, &refused);
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 	CALL(connect(fd, ADDR(refused)));
+	struct sockaddr_in kept = local_of(fd);
+	say("the port stays %d, the address %d", kept.sin_port != 0, kept.sin_addr.s_addr != 0);
 	show_socket_error("after refusal", fd);
 	int server = listener(0, 8, &address);
 	CALL(connect(fd, ADDR(address)));

@@ -86,6 +86,47 @@ static void errors(void)
 	close(pipes[1]);
 }
 
+static void *read_late(void *nothing)
+{
+	static char into[1 << 16];
+	(void)nothing;
+	pause_ms(200);
+	while (read(b, into, sizeof into) > 0)
+		;
+	close(b);
+	return NULL;
+}
+
+/* Closes `a` with so much unsent that the peer has to read first; prints how long it took. */
+static void close_lingering(const char *what, int seconds, bool reads, int low, int high)
+{
+	static char much[1 << 20];
+	struct linger linger = {1, seconds};
+	pthread_t reader;
+	tcp_pair(&a, &b);
+	set_nonblocking(a, true);
+	while (write(a, much, sizeof much) > 0)
+		;
+	set_nonblocking(a, false);
+	MUST(setsockopt(a, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) == 0);
+	if (reads)
+		MUST(pthread_create(&reader, NULL, read_late, NULL) == 0);
+	long long start = now_ms();
+	CALL(close(a));
+	took(what, start, low, high);
+	if (reads)
+		pthread_join(reader, NULL);
+	else
+		close(b);
+}
+
+static void lingering(void)
+{
+	section("lingering");
+	close_lingering("close with a reader", 10, true, 190, 3000);
+	close_lingering("close without one", 1, false, 950, 2500);
+}
+
 static void unread_data(void)
 {
 	section("close with data unread resets");
@@ -274,6 +315,7 @@ int main(void)
 	read_side();
 	both();
 	errors();
+	lingering();
 	unread_data();
 	writing_to_closed();
 	sigpipe();

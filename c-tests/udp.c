@@ -114,6 +114,12 @@ static void connected(void)
 	CALL(shutdown(a, SHUT_RD));
 	show_poll("read side shut", a);
 	CALL(recv(a, text, 10, 0));
+	CALL(recv(a, text, 10, MSG_DONTWAIT));
+	CALL(send(b, "after", 5, 0));
+	wait_for(a, POLLIN);
+	settle();
+	CALL(recv(a, text, 10, MSG_DONTWAIT));
+	CALL(recv(a, text, 10, 0));
 	CALL(shutdown(a, SHUT_WR));
 	CALL(send(a, "x", 1, MSG_NOSIGNAL));
 	close(stranger);

@@ -5,6 +5,7 @@
 
 use core::ffi::c_int;
 use stack::error::Error;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A Linux error number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,10 +102,11 @@ impl Encode for () {
 
 /// Runs the body of a hook and answers as libc does: the value with errno as it was, or the
 /// failure value with errno set. (Successful calls into the engine make syscalls that fail along
-/// the way, and programs look at errno later than they should.)
+/// the way, and programs look at errno later than they should.) A panic, which has said its line
+/// by then, is `EIO`; what it leaves half done is the engine's business.
 pub fn answer<T: Encode>(body: impl FnOnce() -> Result<T, Errno>) -> T {
     let before = get();
-    match body() {
+    match catch_unwind(AssertUnwindSafe(body)).unwrap_or(Err(Errno::EIO)) {
         Ok(value) => {
             set(before);
             value
@@ -170,6 +172,12 @@ mod tests {
         assert_eq!((value, get()), (3, Errno::EIO));
         let value: isize = answer(|| Err(Errno::EINVAL));
         assert_eq!((value, get()), (-1, Errno::EINVAL));
+    }
+
+    #[test]
+    fn a_panic_is_an_error() {
+        let value: c_int = answer(|| panic!("as a test"));
+        assert_eq!((value, get()), (-1, Errno::EIO));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use stack::options::Linger;
 use stack::readiness::Readiness;
 use stack::shard::SocketKind;
 use stack::socket::{Family, Shutdown};
+use stack::tcp::State;
 use stack::time::{Duration, Instant};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -161,48 +162,47 @@ impl Engine {
         .ok()
     }
 
-    /// This process holds one descriptor less. The last one anywhere closes the socket, as its
-    /// `SO_LINGER` says (waits then, at most as long as set).
+    /// This process holds one descriptor less. The last one anywhere closes the socket. (What
+    /// `SO_LINGER` waits for comes before: [`Engine::linger`].)
     pub fn release(&self, file: FileId) {
         // A failed engine has nothing left to close.
         let _ = guarded(|| {
             let target = Target::File(file.index());
             let mut held = self.shared.enter()?;
             self.file(file).ok_or(Error::BadDescriptor)?;
-            if let Some(seconds) = held.lingers(self.slot(), file) {
-                drop(held);
-                self.linger(file, seconds);
-                held = self.shared.enter()?;
-                self.file(file).ok_or(Error::BadDescriptor)?;
-            }
             held.drop_one(self.slot(), target);
             held.dispatch();
             Ok(())
         });
     }
 
-    /// Waits until what was sent is acknowledged: close(2) with `SO_LINGER`.
-    fn linger(&self, file: FileId, seconds: u32) {
+    /// Before a descriptor is closed: if it is the last one anywhere, and `SO_LINGER` says so, waits
+    /// until the peer has acknowledged everything and the end, as Linux does; a signal ends it.
+    pub fn linger(&self, file: FileId) {
+        let unacknowledged = |state| {
+            matches!(
+                state,
+                State::Established
+                    | State::CloseWait
+                    | State::FinWait1
+                    | State::Closing
+                    | State::LastAck
+            )
+        };
+        let seconds = self.shared.enter().ok().and_then(|held| held.lingers(self.slot(), file));
+        let Some(seconds) = seconds else { return };
         let end = clock::now() + Duration::from_secs(u64::from(seconds));
-        loop {
-            let rest = self.with(file, |shard, socket, now| {
-                // Fails when it is not connected (any more): then nothing is unsent.
-                shard.shutdown(now, socket, Shutdown::Write)?;
-                shard.send_queued(socket)
-            });
-            let now = clock::now();
-            if !matches!(rest, Ok(1..)) || now >= end {
-                return;
-            }
-            // Acknowledgements make no event unless somebody waits for room: look now and then.
-            let next = end.min(now + Duration::from_millis(5));
-            let mut entry =
-                [PollEntry { file, interest: Readiness::empty(), found: Readiness::empty() }];
-            if self.poll(&mut entry, &mut [], Wait::Until(next), None).is_err()
-                || !entry[0].found.is_empty()
-            {
-                return;
-            }
+        let ended =
+            self.with(file, |shard, socket, now| shard.shutdown(now, socket, Shutdown::Write));
+        if ended.is_ok() {
+            // However it ends, the descriptor is closed next.
+            let _ =
+                self.blocking(file, Readiness::WRITABLE, Wait::Until(end), |shard, socket, _| {
+                    match shard.state(socket) {
+                        Some(state) if unacknowledged(state) => Err(Error::WouldBlock),
+                        _ => Ok(()),
+                    }
+                });
         }
     }
 

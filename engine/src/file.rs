@@ -5,7 +5,7 @@
 
 use crate::shard::SocketId;
 use core::num::NonZeroU64;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use stack::collections::Handle;
 use stack::socket::Family;
 use stack::tcp::TcpId;
@@ -153,6 +153,42 @@ pub struct File {
     in_flight: AtomicU32,
     /// The slot of the process that holds them meanwhile.
     passer: AtomicU32,
+    /// Whom `SIGIO` and `SIGURG` are for, as `F_SETOWN` says it: a process, a group if negative,
+    /// nobody if zero.
+    owner: AtomicI32,
+    /// See [`Notice`].
+    notice: AtomicU32,
+}
+
+/// What the owner of a description is told, packed: the signal in the lowest octet (0: `SIGIO`),
+/// then whether `O_ASYNC` is on, whether the owner is a thread, and the descriptor's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Notice(u32);
+
+impl Notice {
+    const ASYNC: u32 = 1 << 8;
+    const THREAD: u32 = 1 << 9;
+    const FD_SHIFT: u32 = 10;
+
+    /// `F_SETSIG`'s signal.
+    pub(crate) const fn signal(self) -> i32 {
+        (self.0 & 0xff) as i32
+    }
+
+    /// `O_ASYNC`.
+    pub(crate) const fn is_async(self) -> bool {
+        self.0 & Self::ASYNC != 0
+    }
+
+    /// The owner is a thread (`F_OWNER_TID`).
+    pub(crate) const fn to_thread(self) -> bool {
+        self.0 & Self::THREAD != 0
+    }
+
+    /// The descriptor for which `O_ASYNC` was set.
+    pub(crate) const fn fd(self) -> i32 {
+        (self.0 >> Self::FD_SHIFT) as i32
+    }
 }
 
 impl File {
@@ -210,6 +246,37 @@ impl File {
         self.path.store(path as u8, Ordering::Release);
     }
 
+    /// `F_SETOWN`, `F_SETOWN_EX`: a process, a thread or, if negative, a group.
+    pub fn set_owner(&self, owner: i32, is_thread: bool) {
+        self.change_notice(Notice::THREAD, if is_thread { Notice::THREAD } else { 0 });
+        self.owner.store(owner, Ordering::Release);
+    }
+
+    /// `F_SETSIG`: the signal instead of `SIGIO`; 0 for that one.
+    pub fn set_signal(&self, signal: u8) {
+        self.change_notice(0xff, signal.into());
+    }
+
+    /// `O_ASYNC`, set through the descriptor `fd`.
+    pub fn set_async(&self, on: bool, fd: i32) {
+        let fd = (fd as u32) << Notice::FD_SHIFT;
+        let mask = Notice::ASYNC | u32::MAX << Notice::FD_SHIFT;
+        self.change_notice(mask, if on { Notice::ASYNC | fd } else { 0 });
+    }
+
+    fn change_notice(&self, mask: u32, value: u32) {
+        let change = |notice| Some(notice & !mask | value);
+        // Never fails: the closure always has an answer.
+        let _ = self.notice.fetch_update(Ordering::AcqRel, Ordering::Relaxed, change);
+    }
+
+    /// Who is told of events, if anybody, and how.
+    #[inline]
+    pub(crate) fn owner(&self) -> Option<(i32, Notice)> {
+        let owner = self.owner.load(Ordering::Relaxed);
+        (owner != 0).then(|| (owner, Notice(self.notice.load(Ordering::Relaxed))))
+    }
+
     /// Begins a description; `publish` makes it visible.
     pub(crate) fn begin(&self, kind: Kind, family: Family, socket: Option<SocketId>) {
         self.kind.store(kind as u8, Ordering::Relaxed);
@@ -219,6 +286,8 @@ impl File {
         self.caller_flags.store(0, Ordering::Relaxed);
         self.passed_as.store(0, Ordering::Relaxed);
         self.in_flight.store(0, Ordering::Relaxed);
+        self.owner.store(0, Ordering::Relaxed);
+        self.notice.store(0, Ordering::Relaxed);
         self.set_path(Path::Undecided, Reason::None);
         self.set_socket(socket);
     }
@@ -268,5 +337,28 @@ impl File {
 
     pub(crate) fn events(&self) -> u32 {
         self.events.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_of_a_description_is_one_cache_line_away() {
+        assert_eq!(size_of::<File>(), 64);
+        // SAFETY: all-zero is a description that was never used.
+        let file: File = unsafe { core::mem::zeroed() };
+        assert_eq!(file.owner(), None);
+        file.set_async(true, 1_000_000);
+        file.set_signal(40);
+        file.set_owner(-7, false);
+        let (owner, notice) = file.owner().unwrap();
+        assert_eq!((owner, notice.signal(), notice.fd()), (-7, 40, 1_000_000));
+        assert!(notice.is_async() && !notice.to_thread());
+        file.set_owner(9, true);
+        file.set_async(false, 3);
+        let (owner, notice) = file.owner().unwrap();
+        assert!(owner == 9 && notice.to_thread() && !notice.is_async() && notice.signal() == 40);
     }
 }

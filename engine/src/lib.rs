@@ -27,6 +27,7 @@
 //! * [`start`] runs with interposition bypassed on its threads; see [`thread::bypassed`].
 
 pub mod alloc;
+pub mod cancel;
 mod clock;
 mod control_server;
 mod doorbell;
@@ -36,8 +37,10 @@ mod fds;
 mod file;
 mod fork;
 mod keeper;
+mod link;
 mod list;
 mod lock;
+mod notify;
 mod probe;
 mod process;
 mod quests;

@@ -125,6 +125,8 @@ impl Report {
                 stats.add("port", name, value, help);
             }
             add_carried(&mut stats, held);
+            let lost = held.shared.link.dropped();
+            stats.add("port", "link_lost", lost, "frames of processes that lost the link");
             add_tables(&mut stats, held);
         });
         stats

@@ -6,6 +6,7 @@
 //! must first prove itself: some drivers promise one that never comes.
 
 use crate::clock;
+use crate::link::Link;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use dpdk::{DeviceKind, Port, RxInterrupt};
 use stack::time::{Duration, Instant};
@@ -14,17 +15,19 @@ use stack::time::{Duration, Instant};
 #[derive(Debug)]
 pub(crate) struct RxWatch {
     port: &'static Port,
+    link: &'static Link,
     /// The kernel's descriptor, which never changes.
     fixed: Option<RxInterrupt>,
     trust: Trust,
 }
 
 impl RxWatch {
-    pub(crate) fn new(port: &'static Port) -> Self {
+    pub(crate) fn new(port: &'static Port, link: &'static Link) -> Self {
         let kind = port.config().kind;
         let kernels = matches!(kind, DeviceKind::Tap | DeviceKind::AfPacket | DeviceKind::AfXdp);
         RxWatch {
             port,
+            link,
             fixed: if kernels { port.rx_interrupt(0) } else { None },
             trust: Trust::new(!matches!(kind, DeviceKind::Pci | DeviceKind::Other)),
         }
@@ -32,15 +35,20 @@ impl RxWatch {
 
     /// The same, for a process with trust of its own.
     pub(crate) fn again(&self) -> Self {
-        let other = RxWatch::new(self.port);
+        let other = RxWatch::new(self.port, self.link);
         other.trust.proven.store(!self.is_doubtful(), Ordering::Relaxed);
         other
     }
 
+    /// The device's kind.
+    pub(crate) fn kind(&self) -> DeviceKind {
+        self.port.config().kind
+    }
+
     /// What to sleep on, if there is something at the moment.
     pub(crate) fn get(&self) -> Option<RxInterrupt> {
-        if !self.trust.allows(clock::now) {
-            return None;
+        if self.link.is_lost() || !self.trust.allows(clock::now) {
+            return None; // A driver whose link is lost would look for its peer where there is none.
         }
         self.fixed.or_else(|| self.port.rx_interrupt(0))
     }

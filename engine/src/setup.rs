@@ -7,6 +7,7 @@ use crate::control_server::ControlServer;
 use crate::doorbell::{DOORBELLS, Doorbells};
 use crate::engine::Engine;
 use crate::keeper::{self, Keeping};
+use crate::link::{self, Link};
 use crate::lock::SharedLock;
 use crate::process::{Process, Stage};
 use crate::rx_watch::RxWatch;
@@ -92,7 +93,11 @@ fn start_first(settings: &Settings) -> Result<&'static Engine, StartError> {
     let result = build(settings);
     thread::end_start();
     match result {
-        Ok(engine) => Ok(ENGINE.get_or_init(|| engine)),
+        Ok(engine) => {
+            let engine = ENGINE.get_or_init(|| engine);
+            link::watch(engine.rx.kind());
+            Ok(engine)
+        }
         Err(line) => {
             let error = StartError(line.replace(['\n', '\r'], " "));
             Err(FAILURE.get_or_init(|| error).clone())
@@ -152,7 +157,7 @@ fn build(settings: &Settings) -> Result<Engine, String> {
     stack.addresses.clone_from(&plan.addresses);
     stack.mtu = settings.mtu.unwrap_or(port.mtu()).min(port.mtu());
     let shared = build_shared(settings, &stack, port)?;
-    let rx = RxWatch::new(port);
+    let rx = RxWatch::new(port, shared.link);
     let engine = Engine {
         shared,
         settings: region::construct(|| &*Box::leak(Box::new(plan.effective(settings)))),
@@ -490,10 +495,11 @@ fn build_shared(
     };
     let lock: &'static SharedLock = &locks[0];
     let shared = region::construct(|| {
-        let nic = Nic::new(queue, lock.dirty_flag());
+        let link: &'static Link = Box::leak(Box::new(Link::default()));
+        let nic = Nic::new(queue, lock.dirty_flag(), link);
         let world = World::new(Shard::new(stack, nic, seed), files);
         let doorbells = Doorbells::new(bells, id);
-        let parts = Parts { lock, world, files: file_table, waiters: words, doorbells, id };
+        let parts = Parts { lock, link, world, files: file_table, waiters: words, doorbells, id };
         &*Box::leak(Box::new(Shared::new(parts)))
     });
     lock.mark_clean();

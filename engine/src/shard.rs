@@ -1,6 +1,7 @@
 //! The shard as the engine builds it: the stack over a queue pair that says when it changes
 //! something.
 
+use crate::link::Link;
 use core::sync::atomic::{AtomicBool, Ordering};
 use dpdk::{Mbuf, Queue};
 use stack::addr::MacAddr;
@@ -18,11 +19,12 @@ pub type Shard = stack::shard::Shard<Nic>;
 pub struct Nic {
     queue: Queue,
     dirty: &'static AtomicBool,
+    link: &'static Link,
 }
 
 impl Nic {
-    pub(crate) fn new(queue: Queue, dirty: &'static AtomicBool) -> Self {
-        Nic { queue, dirty }
+    pub(crate) fn new(queue: Queue, dirty: &'static AtomicBool, link: &'static Link) -> Self {
+        Nic { queue, dirty, link }
     }
 
     /// The queue pair.
@@ -61,6 +63,9 @@ impl Device for Nic {
 
     #[inline]
     fn rx_burst(&mut self, frames: &mut Burst<Mbuf>) {
+        if self.link.is_lost() {
+            return;
+        }
         let before = frames.len();
         self.queue.rx_burst(frames);
         if frames.len() != before {
@@ -72,6 +77,11 @@ impl Device for Nic {
     fn tx_burst(&mut self, frames: &mut Burst<Mbuf>) {
         if !frames.is_empty() {
             self.dirty.store(true, Ordering::Relaxed);
+            if self.link.is_lost() {
+                self.link.drop_frames(frames.len());
+                frames.clear();
+                return;
+            }
         }
         self.queue.tx_burst(frames);
     }

@@ -2,6 +2,7 @@
 
 use crate::doorbell::Doorbells;
 use crate::file::{File, FileId};
+use crate::link::Link;
 use crate::lock::{SharedLock, Taken};
 use crate::shard::SocketId;
 use crate::wait::{Sleepers, WaiterWord};
@@ -20,6 +21,7 @@ const STALE: Duration = Duration::from_micros(10);
 /// What every process of the family shares.
 pub(crate) struct Shared {
     pub(crate) lock: &'static SharedLock,
+    pub(crate) link: &'static Link,
     world: UnsafeCell<World>,
     pub(crate) files: &'static [File],
     pub(crate) waiters: &'static [WaiterWord],
@@ -59,6 +61,7 @@ unsafe impl Sync for Shared {}
 /// The parts of which a [`Shared`] is made.
 pub(crate) struct Parts {
     pub(crate) lock: &'static SharedLock,
+    pub(crate) link: &'static Link,
     pub(crate) world: World,
     pub(crate) files: &'static [File],
     pub(crate) waiters: &'static [WaiterWord],
@@ -68,9 +71,10 @@ pub(crate) struct Parts {
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { lock, world, files, waiters, doorbells, id } = parts;
+        let Parts { lock, link, world, files, waiters, doorbells, id } = parts;
         Shared {
             lock,
+            link,
             world: UnsafeCell::new(world),
             files,
             waiters,

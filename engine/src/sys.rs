@@ -100,6 +100,31 @@ pub fn exists(pid: u32) -> bool {
     !matches!(unsafe { sys!(SYS_kill, pid as c_int, 0) }, Err(Errno(libc::ESRCH)))
 }
 
+/// kill(2).
+pub fn kill(pid: c_int, signal: c_int) -> Result<()> {
+    // SAFETY: no pointers.
+    unsafe { sys!(SYS_kill, pid, signal) }.map(drop)
+}
+
+/// tkill(2).
+pub fn kill_thread(tid: c_int, signal: c_int) -> Result<()> {
+    // SAFETY: no pointers.
+    unsafe { sys!(SYS_tkill, tid, signal) }.map(drop)
+}
+
+/// rt_sigqueueinfo(2).
+///
+/// # Safety
+/// The information is valid.
+pub unsafe fn queue_signal(
+    pid: c_int,
+    signal: c_int,
+    information: *const libc::siginfo_t,
+) -> Result<()> {
+    // SAFETY: as the caller says.
+    unsafe { sys!(SYS_rt_sigqueueinfo, pid, signal, information) }.map(drop)
+}
+
 /// read(2).
 pub fn read(fd: c_int, into: &mut [u8]) -> Result<usize> {
     // SAFETY: the buffer is valid for its length.

@@ -10,7 +10,7 @@
 //!
 //! Everything here is async-signal-safe and works before the engine is started.
 
-use crate::sys;
+use crate::{cancel, sys};
 use core::cell::UnsafeCell;
 use core::ffi::c_int;
 use core::mem::MaybeUninit;
@@ -152,8 +152,9 @@ pub fn handler_ran(restart: Restart) {
         let word = state.sleeping_on.load(Ordering::Relaxed);
         // SAFETY: set only while the word is valid (it lives in the region). A sleep on it that
         // has begun ends by the signal itself; one that has not begun finds the word changed.
+        // What somebody else has written stays: it says that this thread is on no list any more.
         if let Some(word) = unsafe { word.as_ref() } {
-            word.store(SELF_WOKEN, Ordering::SeqCst);
+            let _ = word.compare_exchange(0, SELF_WOKEN, Ordering::SeqCst, Ordering::Relaxed);
         }
     });
 }
@@ -248,6 +249,7 @@ pub(crate) fn tid() -> u32 {
 
 /// In the child after a fork: the thread has a new id, and nothing of the parent's waits.
 pub(crate) fn reset_after_fork() {
+    cancel::reset_after_fork();
     STATE.with(|state| {
         state.tid.store(0, Ordering::Relaxed);
         state.head.store(0, Ordering::Relaxed);
@@ -335,13 +337,14 @@ impl Handlers {
         })
     }
 
-    /// Whether a call that began then must end with `EINTR`.
+    /// Whether a call that began then must end with `EINTR`, or because its thread is cancelled.
     pub(crate) fn interrupt(self, restartable: Restartable) -> bool {
         let now = Handlers::until_now();
-        match restartable {
+        let interrupted = match restartable {
             Restartable::No => now.ran != self.ran,
             Restartable::Yes => now.ran_without_restart != self.ran_without_restart,
-        }
+        };
+        interrupted || cancel::is_due()
     }
 }
 
@@ -412,6 +415,10 @@ mod tests {
         let guard = sleep_on(&word);
         handler_ran(Restart::No);
         assert_eq!(word.load(Ordering::Relaxed), SELF_WOKEN);
+        // A wake-up that has come already is not lost.
+        word.store(crate::wait::WOKEN, Ordering::Relaxed);
+        handler_ran(Restart::Yes);
+        assert_eq!(word.load(Ordering::Relaxed), crate::wait::WOKEN);
         drop(guard);
         word.store(0, Ordering::Relaxed);
         handler_ran(Restart::No);

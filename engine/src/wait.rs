@@ -17,7 +17,7 @@ use crate::list::Link;
 use crate::shared::{Held, Shared};
 use crate::sys::SignalSet;
 use crate::thread::{Handlers, Restartable};
-use crate::{clock, fork, sys, thread};
+use crate::{cancel, clock, fork, sys, thread};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use dpdk::RxInterrupt;
@@ -111,6 +111,8 @@ pub(crate) struct Sleepers {
     since: AtomicU64,
     /// Counts the events of all sockets, for those who spin.
     events: AtomicU32,
+    /// The leader's doorbell, as number + 1; 0 while nobody leads.
+    doorbell: AtomicU32,
 }
 
 /// A leader that has slept for this long finds a keeper that sleeps without end.
@@ -121,6 +123,11 @@ impl Sleepers {
     pub(crate) fn leader_asleep(&self) -> Option<Instant> {
         let since = self.since.load(Ordering::Acquire);
         (self.leader.load(Ordering::Acquire) != 0 && since != 0).then(|| Instant::from_nanos(since))
+    }
+
+    /// What wakes the leader, if there is one.
+    pub(crate) fn leaders_doorbell(&self) -> Option<u32> {
+        self.doorbell.load(Ordering::Acquire).checked_sub(1)
     }
 
     /// Under the lock: nobody else counts at the same time.
@@ -146,6 +153,7 @@ impl Sleepers {
 
     pub(crate) fn forget_leader(&self) {
         self.leader.store(0, Ordering::Release);
+        self.doorbell.store(0, Ordering::Release);
         self.since.store(0, Ordering::Release);
     }
 }
@@ -370,6 +378,10 @@ impl Engine {
             if let Some(answer) = quest.attempt(&mut held)? {
                 return Ok(Some(answer));
             }
+            if woken == Woken::Kernel {
+                // A set within the set may have rung for what somebody else has taken since.
+                held.refresh_exposed();
+            }
             drop(held);
             if woken == Woken::Kernel
                 && let Some(answer) = quest.ask_kernel()?
@@ -423,7 +435,7 @@ impl Engine {
                 held.now = clock::now();
             }
             let word = self.shared.waiters[me as usize].word.swap(ASLEEP, Ordering::SeqCst);
-            let woken = if word == WOKEN || blind {
+            let woken = if word == WOKEN {
                 Some(Woken::Ready)
             } else if kernel_ready {
                 Some(Woken::Kernel)
@@ -431,6 +443,8 @@ impl Engine {
                 Some(Woken::Interrupted)
             } else if bed.deadline.is_some_and(|moment| moment <= held.now) {
                 Some(Woken::Timeout)
+            } else if blind {
+                Some(Woken::Ready)
             } else {
                 None
             };
@@ -468,7 +482,7 @@ impl Engine {
     ) -> (bool, libc::c_short) {
         let word = &self.shared.waiters[me as usize].word;
         if !plan.in_poll {
-            let _guard = thread::sleep_on(word);
+            let _guard = (thread::sleep_on(word), cancel::sleep(word, None));
             if !bed.since.interrupt(bed.restartable) {
                 let _ = sys::futex_wait(word, ASLEEP, plan.timeout);
             }
@@ -489,6 +503,7 @@ impl Engine {
         let lifeline =
             (plan.lead && self.shared.keeper.alive.load(Ordering::Relaxed)).then(fork::lifeline);
         let extra = [rx.map(|rx| rx.fd()), doorbell.map(|doorbell| doorbell.fd), lifeline];
+        let _guard = cancel::sleep(word, doorbell.map(|doorbell| doorbell.index));
         let (kernel_ready, ours) = with_extra(quest.kernel(), extra, |fds| {
             // Signals are blocked from the last look to the sleep, where they end it.
             let before = sys::set_signal_mask(sys::ALL_SIGNALS);
@@ -606,11 +621,19 @@ impl Held<'_> {
         by_clock: Option<&mut Duration>,
     ) -> Doze {
         let sleepers = &self.shared.sleepers;
+        let lost = self.shared.link.is_lost();
+        if lost {
+            self.abdicate(me); // Somebody who reaches the port shall watch it.
+        }
         let Some(waiter) = self.world.waiters.at_mut(me) else {
             return Doze { lead: false, in_poll: false, timeout: Some(TICK_LONGEST), rx: None };
         };
-        if waiter.doorbell.is_some() && !sleepers.has_leader() {
+        if let Some(doorbell) = waiter.doorbell
+            && !lost
+            && !sleepers.has_leader()
+        {
             sleepers.leader.store(me + 1, Ordering::Release);
+            sleepers.doorbell.store(doorbell + 1, Ordering::Release);
             if self.shared.keeper.leads.load(Ordering::Relaxed) {
                 self.wakes.ring(self.shared.keeper.doorbell.load(Ordering::Relaxed), self.shared);
             }
@@ -662,12 +685,14 @@ impl Held<'_> {
             return;
         }
         sleepers.forget_leader();
+        let only = self.shared.link.only_process();
         let mut at = self.world.sleepers.first();
         while let Some(index) = at {
             let Some(waiter) = self.world.waiters.at(index) else { return };
             at = waiter.sleeping.next();
             let asleep = self.shared.waiters[index as usize].word.load(Ordering::SeqCst) == ASLEEP;
-            if asleep && waiter.doorbell.is_some() {
+            let can_lead = only.is_none_or(|slot| slot == waiter.process);
+            if asleep && can_lead && waiter.doorbell.is_some() {
                 self.world.signal(index, APPOINTED, self.shared, &mut self.wakes);
                 return;
             }

@@ -89,6 +89,8 @@ pub(crate) struct Wakes {
 enum Wake {
     Futex(u32),
     Doorbell(u32),
+    /// The owner of a description, about what is new.
+    Owner(u32, Readiness),
 }
 
 impl Wakes {
@@ -120,6 +122,7 @@ fn execute(wake: Wake, shared: &Shared) {
     match wake {
         Wake::Futex(waiter) => crate::sys::futex_wake(&shared.waiters[waiter as usize].word, 1),
         Wake::Doorbell(doorbell) => shared.doorbells.ring(doorbell),
+        Wake::Owner(file, edges) => crate::notify::tell(&shared.files[file as usize], edges),
     }
 }
 
@@ -158,11 +161,33 @@ impl World {
             if let Some(file) = FileId::from_bits(event.owner)
                 && self.files.get(file.handle()).is_some()
             {
-                shared.files[file.index() as usize].count_event();
+                let description = &shared.files[file.index() as usize];
+                description.count_event();
                 shared.sleepers.count_event();
+                if description.owner().is_some() {
+                    let mut edges = event.edges;
+                    if description.kind() == Kind::Tcp && self.is_awaited(file.index()) {
+                        // Linux does not tell of data for which a reader sleeps.
+                        edges -= Readiness::READABLE;
+                    }
+                    wakes.add(Wake::Owner(file.index(), edges), shared);
+                }
                 self.on_ready(file.index(), event.readiness, shared, wakes);
             }
         }
+    }
+
+    /// Whether somebody sleeps in a call that takes what comes.
+    #[cold]
+    fn is_awaited(&self, file: u32) -> bool {
+        let mut at = self.files.at(file).and_then(|links| links.waiters.first());
+        while let Some(node) = at.and_then(|index| self.nodes.at(index)) {
+            if node.exclusive && node.interest & Readiness::READABLE.bits() != 0 {
+                return true;
+            }
+            at = node.in_target.next();
+        }
+        false
     }
 
     /// A socket became ready, or has a new edge.

@@ -3,9 +3,8 @@
 //!
 //! Called by the naming and transfer hooks. Never looks at a socket.
 
-use crate::errno::Errno;
-use crate::hook::real;
-use crate::memory;
+use crate::errno::{self, Errno};
+use crate::{memory, raw_syscall};
 use core::ffi::c_int;
 use core::mem::size_of;
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -162,8 +161,10 @@ impl AddressOut {
     /// # Safety
     /// The pointers are the program's.
     pub unsafe fn accept_in_kernel(self, fd: c_int, flags: c_int) -> c_int {
+        // Not libc's, in which a cancelled thread would end in the midst of ours.
+        let words = [fd as usize, self.address as usize, self.len as usize, flags as usize, 0, 0];
         // SAFETY: passed on.
-        unsafe { real::accept4(fd, self.address, self.len, flags) }
+        errno::from_raw(unsafe { raw_syscall::call(libc::SYS_accept4, words) }) as c_int
     }
 }
 

@@ -10,6 +10,7 @@ use crate::hook::real;
 use crate::mapped::Target;
 use crate::messages::{self, ControlWriter};
 use crate::policy::{self, BOUND_STACK, TIMESTAMP_NS};
+use crate::raw_syscall;
 use crate::waiting::Waiter;
 use core::ffi::{c_int, c_void};
 use core::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -48,17 +49,27 @@ pub unsafe fn receive(open: &Open, message: &mut msghdr, flags: c_int) -> Result
     let mut waiter = Waiter::new(open, Readiness::READABLE, wait);
     loop {
         // SAFETY: as the caller says.
-        match unsafe { receive_in_stack(open, message, flags, Wait::No) } {
-            Err(Errno::EAGAIN) => {}
+        let ended = match unsafe { receive_in_stack(open, message, flags, Wait::No) } {
+            Err(Errno::EAGAIN) => is_shut(open),
             outcome => return outcome,
-        }
+        };
+        let flags = flags | libc::MSG_DONTWAIT;
+        let words = [open.fd as usize, &raw mut *message as usize, flags as usize, 0, 0, 0];
+        // Not libc's, in which a cancelled thread would end in the midst of ours.
         // SAFETY: as the caller says; the kernel's half has options of its own.
-        let answer = unsafe { real::recvmsg(open.fd, message, flags | libc::MSG_DONTWAIT) };
+        let answer = errno::from_raw(unsafe { raw_syscall::call(libc::SYS_recvmsg, words) });
         match errno::check(answer) {
+            Err(Errno::EAGAIN) if ended && wait != Wait::No => return Ok(0),
             Err(Errno::EAGAIN) => waiter.wait()?,
             outcome => return outcome.map(|n| n as usize),
         }
     }
+}
+
+/// Whether the reading side was shut: whoever waits is told of the end then.
+fn is_shut(open: &Open) -> bool {
+    let ended = Readiness::READ_HANGUP;
+    open.engine.readiness(open.id).is_ok_and(|readiness| readiness.contains(ended))
 }
 
 /// # Safety
@@ -81,7 +92,13 @@ unsafe fn receive_in_stack(
             let received =
                 open.engine.blocking(open.id, Readiness::READABLE, wait, |shard, socket, now| {
                     asked = *shard.options(socket)?;
-                    shard.receive(now, socket, room, how)
+                    match shard.receive(now, socket, room, how) {
+                        // After shutdown(2) only a call that would wait is told of the end.
+                        Ok(end) if end.source.is_none() && wait == Wait::No => {
+                            Err(Error::WouldBlock)
+                        }
+                        outcome => outcome,
+                    }
                 });
             Ok(received?)
         })

@@ -24,6 +24,29 @@ pub fn hook<T: Encode>(body: impl FnOnce() -> T) -> T {
     }
 }
 
+unsafe extern "C-unwind" {
+    /// Ends the thread if it has been cancelled; otherwise nothing.
+    safe fn pthread_testcancel();
+}
+
+/// Runs the body of a hook in which a thread may be cancelled (pthreads(7)). libc's own call may
+/// end the thread in the middle by unwinding, so nothing here or above catches or has anything to
+/// drop; what is ours catches panics itself ([`errno::answer`]), and its waits end by themselves.
+#[inline]
+pub fn point<T: Encode + PartialEq>(body: impl Fn() -> T) -> T {
+    if engine::cancel::ever() {
+        pthread_testcancel();
+    }
+    loop {
+        let answer = body();
+        if answer != T::FAILURE || !engine::cancel::take_ended() {
+            return answer;
+        }
+        // Unless it was meant for another thread of that name, this does not return.
+        pthread_testcancel();
+    }
+}
+
 #[cold]
 fn failed<T: Encode>() -> T {
     // The panic's own message has been printed already.

@@ -13,8 +13,8 @@ use crate::variadic::VaList;
 use core::ffi::{CStr, c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use core::sync::atomic::{AtomicPtr, Ordering};
 use libc::{
-    FILE, epoll_event, fd_set, iovec, mmsghdr, msghdr, nfds_t, off_t, pid_t, pollfd, sighandler_t,
-    sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec, timeval,
+    FILE, epoll_event, fd_set, iovec, mmsghdr, msghdr, nfds_t, off_t, pid_t, pollfd, pthread_t,
+    sighandler_t, sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec, timeval,
 };
 
 /// A row of the table.
@@ -142,6 +142,18 @@ macro_rules! symbols {
         @export [asm] [$(#[$doc:meta])*] $family:ident $name:ident($($arg:ident: $ty:ty),*)
         -> $ret:ty
     ) => {};
+    (
+        @export [cancel] [$(#[$doc:meta])*] $family:ident $name:ident($($arg:ident: $ty:ty),*)
+        -> $ret:ty
+    ) => {
+        $(#[$doc])*
+        #[allow(clippy::missing_safety_doc, clippy::too_many_arguments, non_snake_case)]
+        #[cfg_attr(not(test), unsafe(no_mangle))]
+        pub unsafe extern "C" fn $name($($arg: $ty),*) -> $ret {
+            // SAFETY: the program calls this as it would call libc's.
+            guard::point(|| unsafe { crate::$family::$name($($arg),*) })
+        }
+    };
     (
         @export [] [$(#[$doc:meta])*] $family:ident $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty
     ) => {

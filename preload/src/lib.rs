@@ -42,6 +42,7 @@ mod signals;
 mod startup;
 mod stdio;
 mod stream;
+mod threads;
 mod transfer;
 mod variadic;
 mod waiting;

@@ -7,10 +7,10 @@ use crate::descriptors::{self, Entry, Open};
 use crate::errno::{self, Errno};
 use crate::hook::real;
 use crate::policy::{self, KERNEL_LIVE, MAPPED};
-use crate::{guard, memory, startup};
+use crate::{guard, memory, raw_syscall, startup};
 use core::ffi::{c_int, c_uint, c_ulong};
-use core::sync::atomic::Ordering;
-use engine::{Engine, Kind, Path, Reason};
+use core::sync::atomic::{AtomicBool, Ordering};
+use engine::{Engine, Kind, Path};
 use stack::error::Error;
 use stack::socket::{Family, Shutdown};
 
@@ -113,11 +113,14 @@ pub unsafe fn close(fd: c_int) -> c_int {
         // SAFETY: passed on.
         return unsafe { real::close(fd) };
     }
+    linger(fd);
     descriptors::change(|| {
         // The number must mean nothing before the kernel can give it to another thread.
         let entry = descriptors::replace(fd, Entry::Kernel);
-        // SAFETY: passed on.
-        let answer = unsafe { real::close(fd) };
+        // Not libc's, in which a cancelled thread would end here and now.
+        // SAFETY: no pointers.
+        let closed = unsafe { raw_syscall::call(libc::SYS_close, [fd as usize, 0, 0, 0, 0, 0]) };
+        let answer = errno::from_raw(closed) as c_int;
         let errno = errno::get();
         match (entry, engine::get()) {
             (Some(Entry::Socket(id)), Some(engine)) => engine.release(id),
@@ -127,6 +130,25 @@ pub unsafe fn close(fd: c_int) -> c_int {
         errno::set(errno);
         answer
     })
+}
+
+/// Whether a socket of this process was ever told to linger.
+static LINGERS: AtomicBool = AtomicBool::new(false);
+
+/// From now on close(2) asks whether it has to wait.
+pub fn note_linger() {
+    LINGERS.store(true, Ordering::Relaxed);
+}
+
+/// What `SO_LINGER` waits for when `fd` is closed. Before anything else, because nothing may be
+/// held meanwhile.
+fn linger(fd: c_int) {
+    if LINGERS.load(Ordering::Relaxed)
+        && guard::ours()
+        && let (Entry::Socket(id), Some(engine)) = (descriptors::get(fd), engine::get())
+    {
+        engine.linger(id);
+    }
 }
 
 /// Whether a descriptor belongs to the engine or the driver.
@@ -213,6 +235,9 @@ pub unsafe fn dup2(fd: c_int, new: c_int) -> c_int {
     if guard::ours() && is_protected(new) {
         return errno::answer(|| Err(Errno::EBUSY));
     }
+    if fd != new {
+        linger(new);
+    }
     // SAFETY: passed on.
     copy(fd, || unsafe { real::dup2(fd, new) })
 }
@@ -224,6 +249,9 @@ pub unsafe fn dup2(fd: c_int, new: c_int) -> c_int {
 pub unsafe fn dup3(fd: c_int, new: c_int, flags: c_int) -> c_int {
     if guard::ours() && is_protected(new) {
         return errno::answer(|| Err(Errno::EBUSY));
+    }
+    if fd != new {
+        linger(new);
     }
     // SAFETY: passed on.
     copy(fd, || unsafe { real::dup3(fd, new, flags) })
@@ -244,6 +272,7 @@ pub unsafe fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
                 Some(open) => status_flags(&open, command, argument),
                 None => real::fcntl(fd, command, argument),
             },
+            libc::F_SETOWN | F_SETOWN_EX | F_SETSIG => set_owner(fd, command, argument),
             _ => real::fcntl(fd, command, argument),
         }
     }
@@ -261,13 +290,11 @@ unsafe fn status_flags(open: &Open, command: c_int, argument: usize) -> c_int {
     // SAFETY: passed on.
     unsafe {
         if command == libc::F_SETFL {
-            if argument & libc::O_ASYNC as usize != 0 && !signals_by_kernel(open) {
-                return errno::answer(|| Err(Errno::EOPNOTSUPP));
-            }
             let forced = if never_blocks_in_kernel(open) { NONBLOCK } else { 0 };
             let answer = real::fcntl(open.fd, command, argument | forced);
             if answer == 0 {
                 open.file.set_nonblocking(argument & NONBLOCK != 0);
+                open.file.set_async(argument & libc::O_ASYNC as usize != 0, open.fd);
             }
             return answer;
         }
@@ -280,12 +307,40 @@ unsafe fn status_flags(open: &Open, command: c_int, argument: usize) -> c_int {
     }
 }
 
-/// Only the kernel sends `SIGIO`: an undecided socket goes there, one of the stack cannot have it.
-fn signals_by_kernel(open: &Open) -> bool {
-    if open.file.path() == Path::Undecided {
-        policy::hand_over(open, Reason::Option, || ());
+const F_SETSIG: c_int = 10;
+const F_SETOWN_EX: c_int = 15;
+
+/// `struct f_owner_ex`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Owner {
+    kind: c_int,
+    pid: c_int,
+}
+
+/// Who is told of a socket's events, and by which signal. The kernel checks it, and answers when
+/// the program asks again.
+///
+/// # Safety
+/// As fcntl(2).
+unsafe fn set_owner(fd: c_int, command: c_int, argument: usize) -> c_int {
+    const F_OWNER_TID: c_int = 0;
+    const F_OWNER_PGRP: c_int = 2;
+    // SAFETY: passed on.
+    let answer = unsafe { real::fcntl(fd, command, argument) };
+    if let (0, Some(open)) = (answer, descriptors::any_socket(fd)) {
+        match command {
+            F_SETSIG => open.file.set_signal(argument as u8),
+            libc::F_SETOWN => open.file.set_owner(argument as c_int, false),
+            _ => {
+                // SAFETY: the kernel has read it there.
+                let Owner { kind, pid } = unsafe { *(argument as *const Owner) };
+                let owner = if kind == F_OWNER_PGRP { -pid } else { pid };
+                open.file.set_owner(owner, kind == F_OWNER_TID);
+            }
+        }
     }
-    open.file.path() == Path::Kernel
+    answer
 }
 
 /// See [`status_flags`].
@@ -293,6 +348,8 @@ fn never_blocks_in_kernel(open: &Open) -> bool {
     open.file.kind() == Kind::Tcp && open.file.path() == Path::Both && open.has(KERNEL_LIVE)
 }
 
+const FIOSETOWN: c_ulong = 0x8901;
+const SIOCSPGRP: c_ulong = 0x8902;
 const SIOCOUTQNSD: c_ulong = 0x894b;
 const SIOCATMARK: c_ulong = 0x8905;
 
@@ -304,6 +361,8 @@ pub unsafe fn ioctl(fd: c_int, request: c_ulong, argument: usize) -> c_int {
     match request {
         libc::FIONBIO
         | libc::FIOASYNC
+        | FIOSETOWN
+        | SIOCSPGRP
         | libc::FIONREAD
         | libc::TIOCOUTQ
         | SIOCOUTQNSD
@@ -337,14 +396,19 @@ unsafe fn socket_ioctl(open: &Open, request: c_ulong, argument: usize) -> c_int 
         open.file.set_nonblocking(on);
         return answer;
     }
-    // SAFETY: read only if it can be.
-    let turns_on = memory::readable(value, size_of::<c_int>()).is_ok() && unsafe { *value } != 0;
-    if request == libc::FIOASYNC && turns_on && !signals_by_kernel(open) {
-        return errno::answer(|| Err(Errno::EOPNOTSUPP));
-    }
-    if open.file.path() == Path::Kernel || request == libc::FIOASYNC {
+    let known = memory::readable(value, size_of::<c_int>()).is_ok();
+    // SAFETY: it can be read.
+    let given = if known { unsafe { *value } } else { 0 };
+    if open.file.path() == Path::Kernel || matches!(request, libc::FIOASYNC | FIOSETOWN | SIOCSPGRP)
+    {
         // SAFETY: passed on.
-        return unsafe { real::ioctl(open.fd, request, argument) };
+        let answer = unsafe { real::ioctl(open.fd, request, argument) };
+        match request {
+            libc::FIOASYNC if answer == 0 => open.file.set_async(given != 0, open.fd),
+            FIOSETOWN | SIOCSPGRP if answer == 0 => open.file.set_owner(given, false),
+            _ => {}
+        }
+        return answer;
     }
     errno::answer(|| {
         let count = queue_size(open, request)?;

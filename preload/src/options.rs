@@ -430,6 +430,7 @@ unsafe fn set_special(open: &Open, which: Special, given: &Given) -> Result<c_in
                 (_, 0) => Linger::Reset,
                 (_, seconds) => Linger::Wait(seconds as u32),
             };
+            crate::lifecycle::note_linger();
             update(open, |options| options.linger = linger)
         }
         Special::SendTimeout => {

@@ -9,7 +9,7 @@ use crate::descriptors::{self, Entry, Open};
 use crate::errno::{self, Errno};
 use crate::hook::real;
 use crate::startup;
-use control::rules::{Direction, Path as Side};
+use control::rules::{Direction, Path as Side, Protocol, Question};
 use control::settings::Loopback;
 use core::ffi::c_int;
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -81,7 +81,16 @@ fn facts(open: &Open, direction: Direction, at: SocketAddrV4) -> Facts {
         engine.with_shard(|shard, _| Ok((shard.is_local(ip), shard.route_to(ip).is_some())));
     let (is_ours, is_routed) = known.unwrap_or((false, false));
     Facts {
-        rule: settings.rules.decide(startup::program(), direction, ip, at.port()),
+        rule: settings.rules.decide(&Question {
+            program: startup::program(),
+            protocol: match open.file.kind() {
+                Kind::Tcp => Protocol::Tcp,
+                Kind::Udp => Protocol::Udp,
+            },
+            direction,
+            address: ip,
+            port: at.port(),
+        }),
         loopback_is_ours: settings.loopback == Loopback::Stack,
         dual_stack: open.is_mapped(),
         is_ours,

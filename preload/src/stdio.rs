@@ -81,7 +81,7 @@ fn note(stream: *mut FILE, fd: c_int) {
 
 unsafe extern "C" fn read(cookie: *mut c_void, into: *mut c_char, count: size_t) -> ssize_t {
     // SAFETY: libc passes its buffer.
-    crate::guard::hook(|| unsafe { transfer::read(cookie as c_int, into.cast(), count) })
+    crate::guard::point(|| unsafe { transfer::read(cookie as c_int, into.cast(), count) })
 }
 
 /// Zero means failure to fopencookie, so this writes everything or nothing.

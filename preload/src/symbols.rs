@@ -4,12 +4,13 @@
 // makes the exported functions and the pointers to the real ones. A row is
 //
 //     /// What it does.
-//     fn name(arguments) -> result[, asm][ = SYS_number];
+//     fn name(arguments) -> result[, asm|cancel][ = SYS_number];
 //
 // `= SYS_number` marks the functions that others call before our constructor has run (an
 // allocator's first call, a library's constructor): until then the raw syscall answers, because
 // dlsym allocates and would come back to us. `asm` marks the exports whose signature Rust cannot
-// write (variadic, or returning twice); `variadic.rs` and `process.rs` define them.
+// write (variadic, or returning twice); `variadic.rs` and `process.rs` define them. `cancel` marks
+// those in which a thread may be cancelled (pthreads(7)).
 
 symbols! {
     /// Making, copying and closing descriptors.
@@ -21,7 +22,7 @@ symbols! {
             domain: c_int, kind: c_int, protocol: c_int, pair: *mut c_int
         ) -> c_int = SYS_socketpair;
         /// Closes the descriptor; the last one of a file closes the stack's socket.
-        fn close(fd: c_int) -> c_int = SYS_close;
+        fn close(fd: c_int) -> c_int, cancel = SYS_close;
         /// Shuts one or both directions.
         fn shutdown(fd: c_int, how: c_int) -> c_int = SYS_shutdown;
         /// One more descriptor of the same file.
@@ -49,11 +50,11 @@ symbols! {
         /// Listens where the socket is bound; a wildcard listens in both worlds.
         fn listen(fd: c_int, backlog: c_int) -> c_int;
         /// Decides the path by rules and routes, then connects.
-        fn connect(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int;
+        fn connect(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int, cancel;
         /// Takes a connection from the stack's queue or the kernel's.
-        fn accept(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int;
+        fn accept(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int, cancel;
         /// The same with flags.
-        fn accept4(fd: c_int, address: *mut sockaddr, len: *mut socklen_t, flags: c_int) -> c_int;
+        fn accept4(fd: c_int, address: *mut sockaddr, len: *mut socklen_t, flags: c_int) -> c_int, cancel;
         /// The local address.
         fn getsockname(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int;
         /// The peer's address.
@@ -63,53 +64,53 @@ symbols! {
     /// Data. pread, pwrite and their kin are not here: the kernel's socket answers ESPIPE itself.
     transfer {
         /// Receives.
-        fn read(fd: c_int, buffer: *mut c_void, count: size_t) -> ssize_t = SYS_read;
+        fn read(fd: c_int, buffer: *mut c_void, count: size_t) -> ssize_t, cancel = SYS_read;
         /// Receives into several buffers.
-        fn readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t = SYS_readv;
+        fn readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t, cancel = SYS_readv;
         /// readv when the offset is -1.
         fn preadv2(
             fd: c_int, iov: *const iovec, count: c_int, offset: off_t, flags: c_int
-        ) -> ssize_t;
+        ) -> ssize_t, cancel;
         /// As preadv2.
         fn preadv64v2(
             fd: c_int, iov: *const iovec, count: c_int, offset: off_t, flags: c_int
-        ) -> ssize_t;
+        ) -> ssize_t, cancel;
         /// Sends.
-        fn write(fd: c_int, buffer: *const c_void, count: size_t) -> ssize_t = SYS_write;
+        fn write(fd: c_int, buffer: *const c_void, count: size_t) -> ssize_t, cancel = SYS_write;
         /// Sends several buffers.
-        fn writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t = SYS_writev;
+        fn writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t, cancel = SYS_writev;
         /// writev when the offset is -1.
         fn pwritev2(
             fd: c_int, iov: *const iovec, count: c_int, offset: off_t, flags: c_int
-        ) -> ssize_t;
+        ) -> ssize_t, cancel;
         /// As pwritev2.
         fn pwritev64v2(
             fd: c_int, iov: *const iovec, count: c_int, offset: off_t, flags: c_int
-        ) -> ssize_t;
+        ) -> ssize_t, cancel;
         /// Receives with flags.
-        fn recv(fd: c_int, buffer: *mut c_void, count: size_t, flags: c_int) -> ssize_t;
+        fn recv(fd: c_int, buffer: *mut c_void, count: size_t, flags: c_int) -> ssize_t, cancel;
         /// Receives and says from whom.
         fn recvfrom(
             fd: c_int, buffer: *mut c_void, count: size_t, flags: c_int, address: *mut sockaddr,
             len: *mut socklen_t
-        ) -> ssize_t;
+        ) -> ssize_t, cancel;
         /// Receives with control messages.
-        fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t;
+        fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t, cancel;
         /// Receives several messages.
         fn recvmmsg(
             fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int, timeout: *mut timespec
-        ) -> c_int;
+        ) -> c_int, cancel;
         /// Sends with flags.
-        fn send(fd: c_int, buffer: *const c_void, count: size_t, flags: c_int) -> ssize_t;
+        fn send(fd: c_int, buffer: *const c_void, count: size_t, flags: c_int) -> ssize_t, cancel;
         /// Sends to an address; an unbound UDP socket decides its path by it.
         fn sendto(
             fd: c_int, buffer: *const c_void, count: size_t, flags: c_int, address: *const
             sockaddr, len: socklen_t
-        ) -> ssize_t;
+        ) -> ssize_t, cancel;
         /// Sends with control messages.
-        fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t;
+        fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t, cancel;
         /// Sends several messages.
-        fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int;
+        fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int, cancel;
         /// Sends from a file.
         fn sendfile(out: c_int, input: c_int, offset: *mut off_t, count: size_t) -> ssize_t;
         /// As sendfile.
@@ -118,18 +119,18 @@ symbols! {
         fn splice(
             input: c_int, input_offset: *mut off_t, out: c_int, out_offset: *mut off_t, count:
             size_t, flags: c_uint
-        ) -> ssize_t;
+        ) -> ssize_t, cancel;
         /// read, fortified.
-        fn __read_chk(fd: c_int, buffer: *mut c_void, count: size_t, room: size_t) -> ssize_t;
+        fn __read_chk(fd: c_int, buffer: *mut c_void, count: size_t, room: size_t) -> ssize_t, cancel;
         /// recv, fortified.
         fn __recv_chk(
             fd: c_int, buffer: *mut c_void, count: size_t, room: size_t, flags: c_int
-        ) -> ssize_t;
+        ) -> ssize_t, cancel;
         /// recvfrom, fortified.
         fn __recvfrom_chk(
             fd: c_int, buffer: *mut c_void, count: size_t, room: size_t, flags: c_int, address:
             *mut sockaddr, len: *mut socklen_t
-        ) -> ssize_t;
+        ) -> ssize_t, cancel;
     }
 
     /// Streams on a socket: libc's own would read the kernel's socket.
@@ -158,27 +159,27 @@ symbols! {
         fn select(
             count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, timeout:
             *mut timeval
-        ) -> c_int;
+        ) -> c_int, cancel;
         /// The same with a signal mask.
         fn pselect(
             count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, timeout:
             *const timespec, mask: *const sigset_t
-        ) -> c_int;
+        ) -> c_int, cancel;
         /// Waits on a list.
-        fn poll(entries: *mut pollfd, count: nfds_t, timeout_ms: c_int) -> c_int = SYS_poll;
+        fn poll(entries: *mut pollfd, count: nfds_t, timeout_ms: c_int) -> c_int, cancel = SYS_poll;
         /// The same with a signal mask.
         fn ppoll(
             entries: *mut pollfd, count: nfds_t, timeout: *const timespec, mask: *const sigset_t
-        ) -> c_int;
+        ) -> c_int, cancel;
         /// poll, fortified.
         fn __poll_chk(
             entries: *mut pollfd, count: nfds_t, timeout_ms: c_int, room: size_t
-        ) -> c_int;
+        ) -> c_int, cancel;
         /// ppoll, fortified.
         fn __ppoll_chk(
             entries: *mut pollfd, count: nfds_t, timeout: *const timespec, mask: *const sigset_t,
             room: size_t
-        ) -> c_int;
+        ) -> c_int, cancel;
         /// A kernel epoll set; the stack's part is added when it is first needed.
         fn epoll_create(size: c_int) -> c_int = SYS_epoll_create;
         /// The same with flags.
@@ -190,17 +191,17 @@ symbols! {
         /// Waits on a set.
         fn epoll_wait(
             set: c_int, events: *mut epoll_event, count: c_int, timeout_ms: c_int
-        ) -> c_int = SYS_epoll_wait;
+        ) -> c_int, cancel = SYS_epoll_wait;
         /// The same with a signal mask.
         fn epoll_pwait(
             set: c_int, events: *mut epoll_event, count: c_int, timeout_ms: c_int, mask: *const
             sigset_t
-        ) -> c_int;
+        ) -> c_int, cancel;
         /// The same with a finer timeout.
         fn epoll_pwait2(
             set: c_int, events: *mut epoll_event, count: c_int, timeout: *const timespec, mask:
             *const sigset_t
-        ) -> c_int;
+        ) -> c_int, cancel;
     }
 
     /// Options.
@@ -260,6 +261,12 @@ symbols! {
         fn _Exit(status: c_int) -> ();
         /// As _exit, after its own handlers.
         fn quick_exit(status: c_int) -> ();
+    }
+
+    /// Threads: cancelling one ends its waits.
+    threads {
+        /// Wakes the thread if it sleeps in the stack; it ends when it has left that.
+        fn pthread_cancel(thread: pthread_t) -> c_int;
     }
 
     /// Signal handlers run outside the stack, and interrupt or restart what waits in it.

@@ -49,7 +49,9 @@ impl<'a> Waiter<'a> {
             Ok(0) => Err(Errno::EAGAIN),
             Ok(_) => Ok(()),
             Err(Error::Interrupted)
-                if until == Wait::Forever && signals::interruptions() == interruptions =>
+                if until == Wait::Forever
+                    && signals::interruptions() == interruptions
+                    && !engine::cancel::has_ended() =>
             {
                 Ok(())
             }

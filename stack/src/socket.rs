@@ -97,4 +97,6 @@ pub struct Event<Id> {
     pub owner: u64,
     /// Everything it is ready for now.
     pub readiness: Readiness,
+    /// What is new of it.
+    pub edges: Readiness,
 }

@@ -76,11 +76,26 @@ pub unsafe fn epoll_ctl(
 /// # Safety
 /// As the C function.
 unsafe fn kernel_ctl(epfd: c_int, operation: c_int, fd: c_int, event: *mut epoll_event) -> c_int {
-    if let (Entry::Epoll(inner), Some(engine)) = (descriptors::get(fd), engine::get()) {
-        let _ = engine.epoll_expose(inner, fd); // Without it the kernel still shows its own part.
-    }
+    let inner = match (descriptors::get(fd), engine::get()) {
+        (Entry::Epoll(inner), Some(engine)) => {
+            let _ = engine.epoll_expose(inner, fd); // Without it the kernel shows its own part.
+            Some(engine)
+        }
+        _ => None,
+    };
     // SAFETY: passed on.
     let answer = unsafe { real::epoll_ctl(epfd, operation, fd, event) };
+    if let (0, Some(engine), libc::EPOLL_CTL_ADD) = (answer, inner, operation)
+        && !matches!(descriptors::get(epfd), Entry::Epoll(_))
+    {
+        // From now on waits on the outer set go through the engine, which looks at the inner one
+        // before it believes its doorbell. Without that one may be told of what is gone.
+        let _ = descriptors::change(|| {
+            let _one = UPGRADING.lock().unwrap_or_else(PoisonError::into_inner);
+            upgrade(engine, epfd)
+        });
+        return answer;
+    }
     let counted = match operation {
         libc::EPOLL_CTL_ADD => 1,
         libc::EPOLL_CTL_DEL => -1,
@@ -394,6 +409,17 @@ unsafe fn wait_in_engine(
     }
 }
 
+/// A wait that the thread does not come back from, because it is cancelled.
+struct Cancelled(c_int);
+
+impl Drop for Cancelled {
+    fn drop(&mut self) {
+        if leave(self.0) {
+            NOTICED.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
 /// Waits on a set of the kernel's alone. `None` if it got a part in the engine meanwhile and there
 /// is nothing to report yet.
 ///
@@ -408,7 +434,9 @@ unsafe fn wait_plain(
     if never_waits || !guard::ours() || !enter(epfd) {
         return Some(call());
     }
+    let cancelled = Cancelled(epfd);
     let answer = call();
+    core::mem::forget(cancelled);
     let errno = errno::get();
     if !leave(epfd) {
         return Some(answer);

@@ -90,6 +90,8 @@ pub struct Event {
     pub owner: u64,
     /// Everything it is ready for now.
     pub readiness: Readiness,
+    /// What is new of it.
+    pub edges: Readiness,
 }
 
 /// Every counter of a shard, by layer.
@@ -306,12 +308,11 @@ impl<D: Device> Shard<D> {
     #[inline]
     pub fn poll_event(&mut self) -> Option<Event> {
         if let Some(event) = self.tcp.poll_event() {
-            let socket = SocketId::Tcp(event.socket);
-            return Some(Event { socket, owner: event.owner, readiness: event.readiness });
+            let crate::socket::Event { socket, owner, readiness, edges } = event;
+            return Some(Event { socket: SocketId::Tcp(socket), owner, readiness, edges });
         }
-        let event = self.udp.poll_event()?;
-        let socket = SocketId::Udp(event.socket);
-        Some(Event { socket, owner: event.owner, readiness: event.readiness })
+        let crate::socket::Event { socket, owner, readiness, edges } = self.udp.poll_event()?;
+        Some(Event { socket: SocketId::Udp(socket), owner, readiness, edges })
     }
 
     /// After the holder of the lock died: nothing half-done can be trusted, so every connection

@@ -232,8 +232,8 @@ impl<B: Buffer> Tcp<B> {
             | Readiness::HANGUP
             | Readiness::READ_HANGUP;
         if socket.binding == Binding::Automatic {
+            // The port is free again, but getsockname(2) goes on telling it, as on Linux.
             socket.binding = Binding::None;
-            socket.port = 0;
             socket.local = socket.family.unspecified();
             self.ports.bound.remove(index);
         }
@@ -437,10 +437,10 @@ impl<B: Buffer> Tcp<B> {
             let starved = self.starved.contains(index);
             let Some(id) = self.sockets.handle_at(index) else { continue };
             let Some(socket) = self.sockets.at_mut(index) else { continue };
-            socket.edges = Readiness::empty();
+            let edges = core::mem::take(&mut socket.edges);
             let readiness = socket.readiness(starved);
             if !readiness.is_empty() {
-                return Some(Event { socket: TcpId(id), owner: socket.owner, readiness });
+                return Some(Event { socket: TcpId(id), owner: socket.owner, readiness, edges });
             }
         }
         None

@@ -265,7 +265,10 @@ impl<B: Buffer> Udp<B> {
         let handle = self.sockets.handle_at(index)?;
         let socket = self.sockets.at(index)?;
         let readiness = self.readiness_of(socket);
-        Some(Event { socket: UdpId(handle), owner: socket.owner, readiness })
+        // Room is only told when there is nothing else: it never lacks for long.
+        let told = readiness & (Readiness::READABLE | Readiness::ERROR | Readiness::HANGUP);
+        let edges = if told.is_empty() { readiness & Readiness::WRITABLE } else { told };
+        Some(Event { socket: UdpId(handle), owner: socket.owner, readiness, edges })
     }
 
     /// `SO_ERROR`: the pending error, which is cleared.
