@@ -184,6 +184,39 @@ impl ControlWriter {
     }
 }
 
+/// `sock_extended_err` of linux/errqueue.h.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs)] // The names are Linux's.
+pub struct ExtendedError {
+    pub errno: u32,
+    pub origin: u8,
+    pub kind: u8,
+    pub code: u8,
+    pub pad: u8,
+    pub info: u32,
+    pub data: u32,
+    /// A `sockaddr_in`, zero where nobody is to blame.
+    pub offender: [u8; 16],
+}
+
+impl ExtendedError {
+    /// Sends with `MSG_ZEROCOPY` from number `first` to number `last` are complete, their data
+    /// having been copied.
+    #[must_use]
+    pub fn copied(first: u32, last: u32) -> Self {
+        const SO_EE_ORIGIN_ZEROCOPY: u8 = 5;
+        const SO_EE_CODE_ZEROCOPY_COPIED: u8 = 1;
+        ExtendedError {
+            origin: SO_EE_ORIGIN_ZEROCOPY,
+            code: SO_EE_CODE_ZEROCOPY_COPIED,
+            info: first,
+            data: last,
+            ..ExtendedError::default()
+        }
+    }
+}
+
 /// Octets that a message of `len` octets takes (`CMSG_ALIGN`).
 const fn align(len: usize) -> usize {
     len.next_multiple_of(size_of::<usize>())

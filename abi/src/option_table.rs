@@ -56,8 +56,10 @@ pub enum Special {
     Linger2,
     Info,
     Congestion,
+    CongestionInfo,
     Ulp,
     FastOpenKey,
+    ZeroCopy,
 }
 
 macro_rules! table {
@@ -147,7 +149,7 @@ table! {
         SO_MEMINFO = 55, Kernel;
         SO_INCOMING_NAPI_ID = 56, Kernel;
         SO_COOKIE = 57, Kernel;
-        SO_ZEROCOPY = 60, HandOver;
+        SO_ZEROCOPY = 60, special(Special::ZeroCopy);
         SO_TXTIME = 61, HandOver;
         SO_BINDTOIFINDEX = 62, HandOver;
         SO_TIMESTAMP_NEW = 63, special(Special::Timestamp);
@@ -227,8 +229,12 @@ table! {
         };
         TCP_FASTOPEN = 23, number!(fast_open_queue);
         TCP_TIMESTAMP = 24, Kernel;
-        TCP_NOTSENT_LOWAT = 25, Treatment::Number { get: not_sent, set: set_not_sent };
-        TCP_CC_INFO = 26, Refuse(Errno::ENOPROTOOPT);
+        TCP_NOTSENT_LOWAT = 25, Treatment::Number {
+            get: |options| options.not_sent_low_water as c_int, // u32::MAX reads as -1 there too.
+            set: |options, value| options.not_sent_low_water = value as u32,
+        };
+        // As an algorithm without anything to tell.
+        TCP_CC_INFO = 26, special(Special::CongestionInfo);
         TCP_SAVE_SYN = 27, HandOver;
         TCP_SAVED_SYN = 28, HandOver;
         TCP_FASTOPEN_CONNECT = 30, Treatment::Number {
@@ -277,18 +283,6 @@ fn set_discovery(options: &mut Options, value: c_int) {
         4 | 5 => PathMtuDiscovery::Dont,
         _ => PathMtuDiscovery::Want,
     };
-}
-
-/// Zero means none to the kernel, the greatest number to the stack.
-fn not_sent(options: &Options) -> c_int {
-    match options.not_sent_low_water {
-        u32::MAX => 0,
-        octets => octets as c_int,
-    }
-}
-
-fn set_not_sent(options: &mut Options, value: c_int) {
-    options.not_sent_low_water = if value == 0 { u32::MAX } else { value as u32 };
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 
 use stack::tcp::TcpInfo;
 
-/// Octets of the struct as of Linux 6.7.
-const LEN: usize = 248;
+/// Octets of the struct as of Linux 6.18.
+const LEN: usize = 280;
 
 /// The figures of a socket, as Linux lays them out.
 #[must_use]
@@ -37,6 +37,8 @@ pub fn encode(i: &TcpInfo) -> Vec<u8> {
     out.extend(i.total_rto.to_ne_bytes());
     out.extend(i.total_rto_recoveries.to_ne_bytes());
     words(&mut out, &[i.total_rto_time_ms]);
+    // What follows is about accurate ECN.
+    out.resize(LEN, 0);
     out
 }
 
@@ -62,6 +64,6 @@ mod tests {
         assert_eq!(out[68..72], 0x0102_0304u32.to_ne_bytes()); // offsetof(tcpi_rtt)
         assert_eq!(out[104..112], 0x1122_3344_5566_7788u64.to_ne_bytes()); // tcpi_pacing_rate
         assert_eq!(out[228..232], 0x0a0b_0c0du32.to_ne_bytes()); // tcpi_snd_wnd
-        assert_eq!(out[244..], 5u32.to_ne_bytes());
+        assert_eq!(out[244..248], 5u32.to_ne_bytes());
     }
 }

@@ -280,6 +280,7 @@ pub unsafe fn send(open: &Open, message: &msghdr, flags: c_int) -> Result<usize,
     // SAFETY: as the caller says.
     let control = unsafe { messages::decode_control(message) }?;
     let how = SendFlags {
+        zero_copy: false,
         more: flags & libc::MSG_MORE != 0,
         urgent: flags & libc::MSG_OOB != 0,
         end_of_record: flags & libc::MSG_EOR != 0,

@@ -68,6 +68,8 @@ fn treatment_for(open: &Open, level: c_int, name: c_int) -> Treatment {
             Treatment::Special(Special::Timestamp | Special::TimestampNs) if kind == Kind::Tcp => {
                 Treatment::HandOver
             }
+            // So far only a stream numbers its sends.
+            Treatment::Special(Special::ZeroCopy) if kind == Kind::Udp => Treatment::HandOver,
             known => known,
         },
     }
@@ -167,6 +169,8 @@ unsafe fn get_special(open: &Open, which: Special, out: &Out) -> Option<c_int> {
         }
         Special::Congestion => octets(read(open, |options| options.congestion).map(name_octets)),
         Special::Info => octets(info(open)),
+        Special::CongestionInfo => octets(Ok(Vec::new())),
+        Special::ZeroCopy => number(read(open, |options| c_int::from(options.zero_copy))),
         Special::Ulp => None,
         Special::FastOpenKey => octets(fast_open_key(open)),
     }
@@ -456,6 +460,10 @@ unsafe fn set_special(open: &Open, which: Special, given: &Given) -> Result<c_in
             let segment = unsafe { given.int() }?;
             update(open, |options| options.max_segment = segment as u16)
         }
+        Special::ZeroCopy => {
+            let on = kernel_int(fd, given.level, given.name)? != 0;
+            update(open, |options| options.zero_copy = on)
+        }
         Special::Linger2 => {
             let kept = kernel_int(fd, given.level, given.name)?;
             let time = u64::try_from(kept).ok().map(Duration::from_secs);
@@ -466,6 +474,7 @@ unsafe fn set_special(open: &Open, which: Special, given: &Given) -> Result<c_in
         | Special::Mtu
         | Special::Info
         | Special::Congestion
+        | Special::CongestionInfo
         | Special::Ulp => Ok(0),
         Special::FastOpenKey => {
             // SAFETY: as the caller says; the kernel has read it, and found its length good.

@@ -5,7 +5,7 @@
 
 use crate::descriptors::Open;
 use crate::errno::Errno;
-use crate::messages::{self, ControlWriter};
+use crate::messages::{self, ControlWriter, ExtendedError};
 use crate::{memory, signals};
 use core::ffi::{c_int, c_void};
 use engine::Wait;
@@ -27,7 +27,8 @@ const TCP_CM_INQ: c_int = 36;
 /// The message is the program's.
 pub unsafe fn receive(open: &Open, message: &mut msghdr, flags: c_int) -> Result<usize, Errno> {
     if flags & libc::MSG_ERRQUEUE != 0 {
-        return Err(Errno::EAGAIN);
+        // SAFETY: as the caller says.
+        return unsafe { receive_completions(open, message) };
     }
     let received = if flags & libc::MSG_TRUNC != 0 {
         discard(open, message, flags)?
@@ -105,6 +106,22 @@ pub unsafe fn send_from(
     send_octets(open, &mut [IoSlice::new(data)], flags)
 }
 
+/// `MSG_ERRQUEUE`: which sends with `MSG_ZEROCOPY` are complete.
+///
+/// # Safety
+/// The message is the program's.
+unsafe fn receive_completions(open: &Open, message: &mut msghdr) -> Result<usize, Errno> {
+    let (first, last) =
+        open.engine.with(open.id, |shard, socket, _| shard.receive_completions(socket))?;
+    message.msg_namelen = 0;
+    message.msg_flags = libc::MSG_ERRQUEUE;
+    // SAFETY: as the caller says.
+    let mut control = unsafe { ControlWriter::new(message) };
+    control.put_value(libc::IPPROTO_IP, libc::IP_RECVERR, ExtendedError::copied(first, last));
+    control.finish(message);
+    Ok(0)
+}
+
 /// `MSG_TRUNC`: the octets are thrown away, and the program's buffers, which need not be there, are
 /// not touched.
 fn discard(open: &Open, message: &msghdr, flags: c_int) -> Result<usize, Errno> {
@@ -119,7 +136,7 @@ fn in_queue(open: &Open) -> Option<c_int> {
         if !shard.options(socket)?.report_in_queue {
             return Ok(None);
         }
-        shard.receive_available(socket).map(Some)
+        shard.receive_hint(socket).map(Some)
     });
     left.ok().flatten().map(|left| c_int::try_from(left).unwrap_or(c_int::MAX))
 }
@@ -198,10 +215,11 @@ pub unsafe fn send(open: &Open, message: &msghdr, flags: c_int) -> Result<usize,
 /// # Errors
 /// As send(2).
 pub fn send_octets(open: &Open, data: &mut [IoSlice<'_>], flags: c_int) -> Result<usize, Errno> {
-    let how = SendFlags {
+    let mut how = SendFlags {
         more: flags & libc::MSG_MORE != 0,
         urgent: flags & libc::MSG_OOB != 0,
         end_of_record: flags & libc::MSG_EOR != 0,
+        zero_copy: flags & libc::MSG_ZEROCOPY != 0,
         dont_route: flags & libc::MSG_DONTROUTE != 0,
         confirm: flags & libc::MSG_CONFIRM != 0,
     };
@@ -218,6 +236,7 @@ pub fn send_octets(open: &Open, data: &mut [IoSlice<'_>], flags: c_int) -> Resul
             match shard.send(now, socket, rest, how) {
                 Ok(n) => {
                     done += n;
+                    how.zero_copy = false; // One number for the call, however long it takes.
                     IoSlice::advance_slices(&mut rest, n);
                 }
                 Err(_) if done > 0 && wait == Wait::No => return Ok(()),

@@ -117,6 +117,10 @@ pub struct TcpConfig {
     pub time_wait: Duration,
     /// `tcp_fin_timeout`.
     pub fin_timeout: Duration,
+    /// `tcp_min_tso_segs`: segments of a burst at least.
+    pub min_tso_segments: u32,
+    /// `tcp_notsent_lowat`, in octets; `u32::MAX` means none.
+    pub not_sent_low_water: u32,
     /// `somaxconn`.
     pub max_backlog: u32,
     /// `tcp_max_syn_backlog`: bounds the openings of a listener where there are no SYN cookies.
@@ -154,6 +158,8 @@ impl Default for TcpConfig {
             delayed_ack_max: Duration::from_millis(200),
             time_wait: Duration::from_secs(60),
             fin_timeout: Duration::from_secs(60),
+            min_tso_segments: 2,
+            not_sent_low_water: u32::MAX,
             max_backlog: 4_096,
             max_syn_backlog: 4_096,
             syn_cookies: SynCookies::UnderPressure,

@@ -96,6 +96,8 @@ pub struct Options {
     pub receive_timestamp: bool,
     /// `SO_MAX_PACING_RATE`, in octets per second.
     pub max_pacing_rate: u64,
+    /// `SO_ZEROCOPY`: sends with `MSG_ZEROCOPY` report when they need their data no longer.
+    pub zero_copy: bool,
     /// `SO_PEEK_OFF`; negative means off.
     pub peek_offset: i32,
     // IPPROTO_IP (ip(7)), IPPROTO_IPV6 (ipv6(7))
@@ -148,7 +150,7 @@ pub struct Options {
     pub congestion: CongestionAlgorithm,
     /// `TCP_USER_TIMEOUT`; zero means the system's.
     pub user_timeout: Duration,
-    /// `TCP_NOTSENT_LOWAT`, in octets; `u32::MAX` means none.
+    /// `TCP_NOTSENT_LOWAT`, in octets; 0 means the system's, `u32::MAX` none.
     pub not_sent_low_water: u32,
     /// `TCP_FASTOPEN`: how many connections may wait for their final ACK; 0 means off.
     pub fast_open_queue: u32,
@@ -191,6 +193,7 @@ impl Default for Options {
             mark: 0,
             receive_timestamp: false,
             max_pacing_rate: u64::MAX,
+            zero_copy: false,
             peek_offset: -1,
             traffic_class: 0,
             hop_limit: 64,
@@ -216,7 +219,7 @@ impl Default for Options {
             window_clamp: 0,
             congestion: CongestionAlgorithm::Cubic,
             user_timeout: Duration::ZERO,
-            not_sent_low_water: u32::MAX,
+            not_sent_low_water: 0,
             fast_open_queue: 0,
             fast_open_connect: false,
             fast_open_no_cookie: false,

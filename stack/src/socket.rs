@@ -58,6 +58,8 @@ pub struct SendFlags {
     pub urgent: bool,
     /// `MSG_EOR`: a record ends here.
     pub end_of_record: bool,
+    /// `MSG_ZEROCOPY`: to be reported when the data is needed no longer.
+    pub zero_copy: bool,
     /// `MSG_DONTROUTE`: only to hosts on the link.
     pub dont_route: bool,
     /// `MSG_CONFIRM`: the neighbor is known to be reachable.

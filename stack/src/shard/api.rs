@@ -2,7 +2,7 @@
 //! and send at once what it has to say.
 
 use super::{Shard, SocketId, SocketKind, tcp_context, udp_context};
-use crate::config::FastOpenKey;
+use crate::config::{FastOpenKey, TcpConfig};
 use crate::device::Device;
 use crate::error::Error;
 use crate::ip::{Hop, RouteInfo, RouteKind};
@@ -44,6 +44,11 @@ impl<D: Device> Shard<D> {
             SocketKind::Tcp => self.tcp.socket(family).map(SocketId::Tcp),
             SocketKind::Udp => self.udp.socket(family).map(SocketId::Udp),
         }
+    }
+
+    /// Changes TCP's settings while it runs, as a sysctl does.
+    pub fn set_tcp_config(&mut self, config: &TcpConfig) {
+        self.tcp.set_config(config);
     }
 
     /// The cookie that events and listings return with this socket.
@@ -292,6 +297,15 @@ impl<D: Device> Shard<D> {
         }
     }
 
+    /// recvmsg(2) with `MSG_ERRQUEUE` on a stream: the first and the last number of sends with
+    /// `MSG_ZEROCOPY` that are complete.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none, `OperationNotSupported` on UDP.
+    pub fn receive_completions(&mut self, id: SocketId) -> Result<(u32, u32), Error> {
+        self.tcp.receive_completions(stream(id)?)
+    }
+
     /// `SIOCINQ`: octets of a stream that can be read, or of the first datagram.
     ///
     /// # Errors
@@ -301,6 +315,14 @@ impl<D: Device> Shard<D> {
             SocketId::Tcp(id) => self.tcp.receive_available(id),
             SocketId::Udp(id) => self.udp.receive_available(id),
         }
+    }
+
+    /// What `TCP_INQ` reports beside received data.
+    ///
+    /// # Errors
+    /// `OperationNotSupported` on UDP, `InvalidArgument` for a listener.
+    pub fn receive_hint(&self, id: SocketId) -> Result<u32, Error> {
+        self.tcp.receive_hint(stream(id)?)
     }
 
     /// `SIOCOUTQ`: octets not yet acknowledged. Datagrams leave at once.

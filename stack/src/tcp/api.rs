@@ -9,6 +9,7 @@ use super::opening::{Opening, Start};
 use super::socket::{Binding, Kind, Socket, canonical};
 use super::state::State;
 use super::{Context, Tcp, TcpId, env};
+use crate::config::TcpConfig;
 use crate::error::Error;
 use crate::options::{Linger, Options};
 use crate::packet::{Allocator, Buffer};
@@ -33,6 +34,14 @@ impl<B: Buffer> Tcp<B> {
         };
         let handle = self.sockets.insert(Socket::new(family, options));
         handle.map(TcpId).map_err(|_| Error::TooManyFiles)
+    }
+
+    /// Goes by `config` from now on. What a connection has taken from the settings already stays.
+    pub fn set_config(&mut self, config: &TcpConfig) {
+        self.config = *config;
+        if let Some(key) = config.fast_open_key {
+            self.fast_open.set_key(key);
+        }
     }
 
     /// The cookie that events and listings return with this socket.
@@ -536,6 +545,12 @@ impl super::connection::Connection {
             if now.quick_ack && self.receive.ack.owed {
                 self.pending |= Pending::ACK;
             }
+        }
+        self.send.not_sent_limit = super::connection::not_sent_limit(now, env.config);
+        // Setting it again pushes again: asking for what is already so changes no option.
+        let uncorked = before.cork && !now.cork;
+        if now.no_delay && (!before.no_delay || uncorked || *now == *before) {
+            self.send.push = true;
         }
         if now.oob_inline != before.oob_inline || now.receive_low_water != before.receive_low_water
         {

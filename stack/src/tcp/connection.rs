@@ -200,6 +200,9 @@ impl Connection {
             delivered_at: now,
             stats: Stats::default(),
         };
+        // Until data comes, the beginning counts (`tcpi_last_data_recv`).
+        connection.receive.ack.last_data = now;
+        connection.send.not_sent_limit = not_sent_limit(options, config);
         connection.tune_send_buffer(options, config);
         connection
     }
@@ -216,6 +219,15 @@ impl Connection {
         self.arm_keepalive(env);
     }
 
+    /// Octets that the windows let leave now, if nothing waits.
+    pub fn sendable(&self) -> u32 {
+        let packets = self.window.cwnd.saturating_sub(self.send.in_flight());
+        packets
+            .saturating_mul(self.send.mss)
+            .min(self.send.window_end().since(self.send.nxt))
+            .saturating_sub(self.send.unsent_octets())
+    }
+
     /// Grows the send buffer so that it holds two congestion windows (Linux: `tcp_sndbuf_expand`).
     pub fn tune_send_buffer(&mut self, options: &Options, config: &TcpConfig) {
         if options.send_buffer_locked {
@@ -223,7 +235,9 @@ impl Connection {
             return;
         }
         let packets = self.window.cwnd.max(super::congestion::INITIAL_WINDOW).max(4);
-        let wanted = packets.saturating_mul(2).saturating_mul(super::queue::TRUESIZE);
+        // A full segment and its headers in memory that comes in powers of two, and bookkeeping.
+        let each = (self.send.mss + 640).next_power_of_two() + 256;
+        let wanted = packets.saturating_mul(2).saturating_mul(each);
         self.send.limit =
             self.send.limit.max(wanted).min(config.send_buffer.max.max(self.send.limit));
     }
@@ -272,8 +286,8 @@ impl Connection {
     }
 
     /// Wakes a program that waits for room, if there is enough now.
-    pub fn on_room(&mut self, no_space: &mut bool, options: &Options) {
-        if *no_space && self.send.is_writable(options.not_sent_low_water) {
+    pub fn on_room(&mut self, no_space: &mut bool) {
+        if *no_space && self.send.is_writable() {
             *no_space = false;
             self.edges |= Readiness::WRITABLE;
         }
@@ -285,6 +299,14 @@ impl Connection {
             self.delivered = self.delivered.wrapping_add(n);
             self.delivered_at = now;
         }
+    }
+}
+
+/// `TCP_NOTSENT_LOWAT`, or what the system says where it is not set.
+pub(crate) fn not_sent_limit(options: &Options, config: &TcpConfig) -> u32 {
+    match options.not_sent_low_water {
+        0 => config.not_sent_low_water,
+        set => set,
     }
 }
 

@@ -55,14 +55,15 @@ impl<B: Buffer> Tcp<B> {
         if gather.is_empty() {
             return Ok(0);
         }
-        let low_water = socket.options.not_sent_low_water;
-        if low_water < u32::MAX && c.send.unsent_octets() >= low_water {
-            socket.no_space = true;
-            return Err(Error::WouldBlock);
-        }
-        let (taken, blocked) = c.send.append(&mut self.pool, cx.allocator, &mut gather, limit);
+        let sendable = c.sendable();
+        let (taken, blocked) =
+            c.send.append(&mut self.pool, cx.allocator, &mut gather, limit, sendable);
         if taken > 0 {
             c.after_send(&mut self.pool, flags, blocked.is_none());
+            if flags.zero_copy && socket.options.zero_copy {
+                socket.zero_copy.complete_one();
+                socket.edges |= Readiness::ERROR;
+            }
         }
         match blocked {
             None => {}
@@ -133,6 +134,16 @@ impl<B: Buffer> Tcp<B> {
         Ok(n as usize)
     }
 
+    /// The sends with `MSG_ZEROCOPY` that are complete and have not been reported: the first and
+    /// the last of their numbers.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none.
+    pub fn receive_completions(&mut self, id: TcpId) -> Result<(u32, u32), Error> {
+        let socket = self.sockets.get_mut(id.0).ok_or(Error::BadDescriptor)?;
+        socket.zero_copy.take().ok_or(Error::WouldBlock)
+    }
+
     fn socket_of(&self, id: TcpId) -> Result<&Socket, Error> {
         self.sockets.get(id.0).ok_or(Error::BadDescriptor)
     }
@@ -153,6 +164,15 @@ impl<B: Buffer> Tcp<B> {
     pub fn receive_available(&self, id: TcpId) -> Result<u32, Error> {
         let connection = self.connection_of(id)?;
         Ok(connection.map_or(0, |(c, options)| c.receive.available(options.oob_inline)))
+    }
+
+    /// `TCP_INQ`: octets that can be read, and one more once the peer has ended: there is still an
+    /// end of file to be read (tcp(7)).
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a listener.
+    pub fn receive_hint(&self, id: TcpId) -> Result<u32, Error> {
+        Ok(self.connection_of(id)?.map_or(0, |(c, _)| c.receive.nxt.since(c.receive.copied)))
     }
 
     /// `SIOCOUTQ`: octets not yet acknowledged.
@@ -270,11 +290,13 @@ impl Connection {
         whole: bool,
     ) {
         self.send.more = flags.more && whole;
+        self.send.push = false;
+        self.send.burst = 0;
         if flags.urgent && whole {
             //= RFC 9293 §3.8.5: SND.UP is behind the urgent octet, as Linux has it.
             self.send.urgent = Some(self.send.end);
         }
-        if !flags.more {
+        if !(flags.more && whole) {
             self.send.mark_push(pool, flags.end_of_record || flags.urgent);
         }
     }

@@ -112,7 +112,6 @@ impl Connection {
         env: &mut Env<'_, '_, A>,
         arrival: &mut Arrival<'_, A::Buffer>,
     ) {
-        self.store_timestamp(env.cx.now, arrival);
         if arrival.len == 0 {
             env.cx.counters.predicted_acks += 1;
         } else {
@@ -168,7 +167,6 @@ impl Connection {
             self.answer_stray(env, arrival.len > 0);
             return Step::Drop;
         }
-        self.store_timestamp(env.cx.now, arrival);
         Step::Continue
     }
 
@@ -240,7 +238,10 @@ impl Connection {
         if header.ack.after(self.send.nxt) {
             //= RFC 5961 §5.2
             env.cx.counters.bad_ack += 1;
-            self.challenge(env);
+            // Linux drops it silently while the connection is established.
+            if self.state != State::Established {
+                self.challenge(env);
+            }
             return Step::Drop;
         }
         if header.ack.before(self.send.una) {
@@ -251,6 +252,7 @@ impl Connection {
                 return Step::Drop;
             }
         } else {
+            self.store_timestamp(env.cx.now, arrival);
             self.on_ack(env, arrival);
         }
         self.after_ack(env)
@@ -302,6 +304,7 @@ impl Connection {
         let mut delivery = Delivery::default();
         let min_rtt = self.rtt.min_us;
         self.heard = now;
+        self.send.burst = 0;
         self.probes = 0;
         if self.negotiated.sack && !header.sack.is_empty() {
             self.send.mark_sacked(

@@ -2,7 +2,7 @@
 //! acknowledgments on their own when nothing else carried them.
 
 use super::connection::{Connection, Env, Pending};
-use super::queue::{Marks, NONE};
+use super::queue::{Chunk, Marks, NONE};
 use super::recovery::Phase;
 use super::reply::emit;
 use super::segment::{Flags, Header, MAX_HEADER};
@@ -165,7 +165,9 @@ impl Connection {
     /// RFC 9293 §3.7.4 (Nagle, with Minshall's variant), §3.8.6.2.1 and the congestion window.
     fn may_send_new<A: Allocator>(&mut self, env: &Env<'_, '_, A>) -> bool {
         let Some(chunk) = env.pool.at(self.send.unsent) else { return false };
-        if self.send.in_flight() >= self.window.cwnd {
+        // The congestion window is not for a last FIN, as in Linux.
+        let last = chunk.marks.contains(Marks::FIN) && chunk.len <= self.send.mss;
+        if self.send.in_flight() >= self.window.cwnd && !last {
             self.note_window_use(true);
             return false;
         }
@@ -174,19 +176,62 @@ impl Connection {
         if end.after(self.send.window_end()) {
             return false;
         }
+        self.may_be_small(env, chunk, 0)
+    }
+
+    /// Whether `chunk` may go though it may not fill a segment, `more` segments being on their way
+    /// besides those in flight (Nagle, Minshall, `TCP_CORK`, `MSG_MORE`).
+    fn may_be_small<A: Allocator>(
+        &self,
+        env: &Env<'_, '_, A>,
+        chunk: &Chunk<A::Buffer>,
+        more: u32,
+    ) -> bool {
+        let send = &self.send;
         let last = chunk.next == NONE;
-        if len >= self.send.mss || !last || chunk.marks.contains(Marks::FIN) {
+        if chunk.len >= send.mss || !last || chunk.marks.contains(Marks::FIN) {
             return true;
         }
-        if self.send.urgent.is_some() {
+        if send.urgent.is_some() || send.push {
             return true;
         }
-        if env.options.cork || self.send.more {
+        if env.options.cork || send.more {
             return false;
         }
-        let small_out = self.send.small_end.after(self.send.una)
-            && self.send.small_end.at_or_before(self.send.nxt);
-        env.options.no_delay || self.send.packets_out == 0 || !small_out
+        let small_out = send.small_end.after(send.una) && send.small_end.at_or_before(send.nxt);
+        env.options.no_delay || send.packets_out + more == 0 || !small_out
+    }
+
+    /// Whether the segment at `index`, which is to be sent, is the last of several sent at once:
+    /// such a burst is pushed whatever the program says, as Linux does with every packet that it
+    /// leaves to the device to cut.
+    fn ends_burst<A: Allocator>(&self, env: &Env<'_, '_, A>, index: u32) -> bool {
+        let send = &self.send;
+        if send.burst == 0 || index != send.unsent {
+            return false;
+        }
+        let Some(chunk) = env.pool.at(index) else { return false };
+        let follows = env.pool.at(chunk.next).is_some_and(|next| {
+            let end = next.seq + next.len.min(send.mss);
+            send.in_flight() + 1 < self.window.cwnd
+                && end.at_or_before(send.window_end())
+                && self.may_be_small(env, next, 1)
+        });
+        send.burst + 1 >= send.burst_limit || !follows
+    }
+
+    /// How many segments Linux gives to the device as one packet: about a millisecond's worth at
+    /// the pace of the window, more on short paths, but not less than `tcp_min_tso_segs`.
+    fn burst_limit<A: Allocator>(&self, env: &Env<'_, '_, A>) -> u16 {
+        let mss = self.send.mss.max(1);
+        let most = u32::from(u16::MAX) / mss;
+        let (srtt, min_rtt) = (u64::from(self.rtt.srtt_us()), self.rtt.min_us);
+        let twentieths = if self.window.cwnd < self.window.ssthresh / 2 { 40 } else { 24 };
+        let per_ms = u64::from(self.window.cwnd) * twentieths * 50 / srtt.max(1);
+        let near = most.checked_shr(min_rtt >> 9).unwrap_or(0);
+        let wanted = u32::try_from(per_ms).unwrap_or(u32::MAX).saturating_add(near).min(most);
+        let half = (self.window.cwnd / 2).max(1); // Two packets are in flight at least.
+        wanted.max(env.config.min_tso_segments).min(half).min(u32::from(u16::MAX)) as u16
     }
 
     /// Sends the first unsent segment.
@@ -195,7 +240,12 @@ impl Connection {
         if self.send.split(env.pool, env.cx.allocator, index, mss).is_none() {
             return Err(NoBuffer);
         }
+        if self.send.burst == 0 {
+            self.send.burst_limit = self.burst_limit(env);
+        }
         let transmit = self.transmit_chunk(env, index)?;
+        let full = self.send.burst + 1 >= self.send.burst_limit;
+        self.send.burst = if full { 0 } else { self.send.burst + 1 };
         let first = self.send.packets_out == 0;
         let Some(chunk) = env.pool.at(index) else { return Ok(None) };
         let (end, len, next) = (chunk.end(), chunk.len, chunk.next);
@@ -288,6 +338,10 @@ impl Connection {
             if !bare_fin && self.send.split(env.pool, env.cx.allocator, index, len).is_none() {
                 return Err(NoBuffer);
             }
+            // Linux pushes what it sends late.
+            if let Some(chunk) = env.pool.at_mut(index) {
+                chunk.marks |= Marks::PUSH;
+            }
             let sent = self.transmit_new(env)?;
             self.pending -= Pending::WINDOW_PROBE;
             self.probes = 0;
@@ -307,6 +361,7 @@ impl Connection {
         env: &mut Env<'_, '_, A>,
         index: u32,
     ) -> Result<Transmit<A::Buffer>, NoBuffer> {
+        let ends_burst = self.ends_burst(env, index);
         let chunk = env.pool.at_mut(index).ok_or(NoBuffer)?;
         let buffer = match chunk.buffer.as_mut() {
             None => env.cx.allocator.allocate().ok_or(NoBuffer)?,
@@ -333,8 +388,8 @@ impl Connection {
         chunk.delivered_at = self.delivered_at;
         let mut flags = Flags::ACK;
         flags.set(Flags::FIN, chunk.marks.contains(Marks::FIN));
-        let last = chunk.next == NONE || chunk.marks.contains(Marks::PUSH);
-        flags.set(Flags::PSH, chunk.len > 0 && last);
+        let push = ends_burst || chunk.marks.contains(Marks::PUSH);
+        flags.set(Flags::PSH, chunk.len > 0 && push);
         let (seq, len) = (chunk.seq, chunk.len);
         if len > 0 {
             self.stats.data_segments_out = self.stats.data_segments_out.wrapping_add(1);

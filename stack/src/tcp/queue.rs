@@ -5,9 +5,12 @@ use crate::collections::Slab;
 use crate::packet::Buffer;
 use crate::time::Instant;
 
-/// What a queued buffer is charged against its socket's buffer limit, in octets: its memory and
+/// What a received buffer is charged against its socket's buffer limit, in octets: its memory and
 /// its bookkeeping, whatever it holds (Linux charges about the same for one Ethernet frame).
 pub(crate) const TRUESIZE: u32 = 2_304;
+
+/// A segment of fewer octets is small: no peer that means well asks for such (RFC 9293 §3.7.1).
+pub(crate) const SMALL: u32 = 536;
 
 /// No index.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -89,9 +92,14 @@ impl<B: Buffer> Chunk<B> {
         data.get(data.len().saturating_sub(self.len as usize)..).unwrap_or_default()
     }
 
-    /// What it is charged against the buffer limit.
+    /// What a queued segment is charged against the send buffer's limit: as on Linux its octets
+    /// and a share of the bookkeeping; a small one the memory that it takes.
     pub fn truesize(&self) -> u32 {
-        if self.buffer.is_some() { TRUESIZE.max(self.len) } else { 0 }
+        match (&self.buffer, self.len) {
+            (None, _) => 0,
+            (_, ..SMALL) => TRUESIZE,
+            (_, len) => len + 80,
+        }
     }
 }
 

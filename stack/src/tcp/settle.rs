@@ -30,7 +30,7 @@ impl Socket {
             Kind::Idle | Kind::Listening(_) => (false, Instant::FAR_FUTURE),
             Kind::Opening(opening) => (opening.transmit, opening.deadline),
             Kind::Connected(c) => {
-                c.on_room(&mut self.no_space, &self.options);
+                c.on_room(&mut self.no_space);
                 (c.wants_transmit(), c.timers.earliest())
             }
         }
@@ -314,7 +314,7 @@ impl<B: Buffer> Tcp<B> {
         let Some(socket) = self.sockets.at_mut(index) else { return };
         let Kind::Connected(c) = &mut socket.kind else { return };
         if socket.no_space {
-            c.on_room(&mut socket.no_space, &socket.options);
+            c.on_room(&mut socket.no_space);
         }
         let (deadline, announce) = (c.timers.earliest(), !c.edges.is_empty());
         self.arm(index, deadline);

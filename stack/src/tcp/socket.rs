@@ -40,6 +40,27 @@ pub(crate) enum Kind {
     Connected(Connection),
 }
 
+/// Sends with `MSG_ZEROCOPY`, numbered from 0. Their data is copied, so each is complete at once;
+/// reports that nobody has read join, as in Linux.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ZeroCopy {
+    next: u32,
+    unread: u32,
+}
+
+impl ZeroCopy {
+    pub fn complete_one(&mut self) {
+        self.next = self.next.wrapping_add(1);
+        self.unread = self.unread.saturating_add(1);
+    }
+
+    /// The first and the last number that have not been reported.
+    pub fn take(&mut self) -> Option<(u32, u32)> {
+        let unread = core::mem::take(&mut self.unread);
+        (unread > 0).then(|| (self.next.wrapping_sub(unread), self.next.wrapping_sub(1)))
+    }
+}
+
 /// A socket.
 #[derive(Debug)]
 pub(crate) struct Socket {
@@ -52,6 +73,7 @@ pub(crate) struct Socket {
     pub options: Options,
     /// `SO_ERROR`.
     pub error: Option<Error>,
+    pub zero_copy: ZeroCopy,
     /// What the program has not been told yet.
     pub edges: Readiness,
     /// The program was told that there is no room to send (Linux: `SOCK_NOSPACE`).
@@ -79,6 +101,7 @@ impl Socket {
             port: 0,
             options,
             error: None,
+            zero_copy: ZeroCopy::default(),
             edges: Readiness::empty(),
             no_space: false,
             orphaned: false,
@@ -112,7 +135,7 @@ impl Socket {
         let readable = Readiness::READABLE | Readiness::READ_NORMAL;
         let writable = Readiness::WRITABLE | Readiness::WRITE_NORMAL;
         let mut ready = Readiness::empty();
-        ready.set(Readiness::ERROR, self.error.is_some());
+        ready.set(Readiness::ERROR, self.error.is_some() || self.zero_copy.unread > 0);
         match &self.kind {
             Kind::Listening(listener) => {
                 return if listener.waiting > 0 { readable } else { Readiness::empty() };
@@ -136,7 +159,7 @@ impl Socket {
                 if self.is_readable(c) {
                     ready |= readable;
                 }
-                let room = !starved && c.send.is_writable(self.options.not_sent_low_water);
+                let room = !starved && c.send.is_writable();
                 if write_shut || room {
                     ready |= writable;
                 }

@@ -5,7 +5,8 @@ use super::connection::{Connection, Env, Pending};
 use super::input::{Arrival, Step};
 use super::receive::Urgent;
 use super::receive::assembler::{Assembled, Joined};
-use super::segment::Flags;
+use super::reply::Reply;
+use super::segment::{Flags, Header};
 use super::seq::SeqNumber;
 use super::state::State;
 use crate::packet::{Allocator, Buffer};
@@ -79,7 +80,7 @@ impl Connection {
             env.cx.counters.data_after_close += 1;
             env.cx.counters.aborted_on_close += 1;
             self.send.clear(env.pool);
-            self.send_reset(env);
+            self.refuse_data(env, arrival.header);
             self.finish(None);
             return Step::Drop;
         }
@@ -101,6 +102,22 @@ impl Connection {
     /// Nobody will read any more: closed, or both directions shut.
     fn is_deaf(&self) -> bool {
         self.orphaned || (self.shut_read && self.shut_write)
+    }
+
+    /// The reset that a segment for nobody gets.
+    fn refuse_data<A: Allocator>(&self, env: &mut Env<'_, '_, A>, header: &Header) {
+        let reply = Reply {
+            tuple: self.tuple,
+            seq: header.ack,
+            ack: SeqNumber(0),
+            flags: Flags::RST,
+            window: 0,
+            timestamps: None,
+            syn: None,
+            traffic_class: env.options.traffic_class,
+            hop_limit: env.options.hop_limit,
+        };
+        env.replies.push(reply, env.cx.counters);
     }
 
     fn after_the_end<A: Allocator>(

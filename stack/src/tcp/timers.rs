@@ -76,6 +76,7 @@ impl Connection {
             self.timers = Timers::IDLE;
             return;
         }
+        self.send.burst = 0;
         if self.timers.ack_at <= now {
             self.on_delayed_ack(env);
         }

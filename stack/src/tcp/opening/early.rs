@@ -94,6 +94,11 @@ impl FastOpen {
         FastOpen { key, own: Vec::with_capacity(OWN_KEYS), destinations: Destinations::new() }
     }
 
+    /// Goes by another key from now on, where a socket has none of its own.
+    pub fn set_key(&mut self, key: FastOpenKey) {
+        self.key = key;
+    }
+
     fn key_of(&self, id: TcpId) -> &FastOpenKey {
         self.own.iter().find(|(owner, _)| *owner == id).map_or(&self.key, |(_, key)| key)
     }

@@ -41,8 +41,8 @@ pub(crate) struct Opening {
     /// In SYN-SENT what we offer, in SYN-RECEIVED what was agreed.
     pub negotiated: Negotiated,
     pub timestamps: TimestampState,
-    /// What our SYN offers, octets.
-    pub window: u16,
+    /// What we offer, octets: more than the window field of a SYN can say.
+    pub window: u32,
     /// When our SYN was sent last.
     pub sent_at: Instant,
     pub started: Instant,
@@ -188,7 +188,7 @@ impl Opening {
             seq: self.iss,
             ack: if syn_ack { self.irs + 1 + self.early.taken } else { SeqNumber(0) },
             flags: if syn_ack { Flags::SYN | Flags::ACK } else { Flags::SYN },
-            window: self.window,
+            window: self.window.min(u32::from(u16::MAX)) as u16,
             mss: Some(ours.advertised_mss),
             sack_permitted: ours.sack,
             timestamps: ours.timestamps.then(|| self.timestamps.option(now)),
@@ -253,7 +253,7 @@ impl Opening {
             return Verdict::Stay;
         }
         let end = header.seq + payload + header.control_len();
-        let edge = next + u32::from(self.window);
+        let edge = next + self.window.min(u32::from(u16::MAX));
         if end.before(next) || header.seq.after(edge) || header.seq.before(self.irs) {
             return if flags.contains(Flags::RST) { Verdict::Stay } else { Verdict::Resend };
         }
@@ -289,7 +289,7 @@ impl Opening {
             irs: self.irs,
             negotiated: self.negotiated,
             timestamps: self.timestamps,
-            offered_window: u32::from(self.window),
+            offered_window: self.window,
             rtt: (self.retransmits == 0).then(|| now - self.sent_at),
             retransmitted: self.retransmits > 0,
         }
@@ -316,17 +316,16 @@ fn shift(options: &Options, config: &TcpConfig) -> u8 {
 }
 
 /// The window of our SYN: whole segments of what the buffer stands for.
-fn offer(options: &Options, mss: u16) -> u16 {
-    let mut space = Receiver::window_of(options.receive_buffer).min(u32::from(u16::MAX));
+fn offer(options: &Options, mss: u16) -> u32 {
+    let mut space = Receiver::window_of(options.receive_buffer);
     if options.window_clamp > 0 {
         space = space.min(options.window_clamp);
     }
     let mss = u32::from(mss).max(1);
-    let whole = if space > mss { space / mss * mss } else { space };
-    whole as u16
+    if space > mss { space / mss * mss } else { space }
 }
 
 /// The window of a SYN-ACK counts in segments as they will come.
-fn offer_with_timestamps(options: &Options, mss: u16) -> u16 {
+fn offer_with_timestamps(options: &Options, mss: u16) -> u32 {
     offer(options, mss.saturating_sub(TIMESTAMPS_LEN))
 }

@@ -161,7 +161,7 @@ impl<B: Buffer> Tcp<B> {
             seq: iss,
             ack: opening.irs + 1,
             flags: Flags::SYN | Flags::ACK,
-            window: opening.window,
+            window: opening.window.min(u32::from(u16::MAX)) as u16,
             timestamps,
             traffic_class: opening.traffic_class,
             hop_limit: opening.hop_limit,

@@ -86,7 +86,7 @@ impl AckPolicy {
     /// We sent data: if in answer to what just came, the talk goes in turns.
     pub fn on_sent_data(&mut self, now: Instant) {
         let since = now - self.last_data;
-        if since.as_micros() < u128::from(self.delay_us.max(1)) && self.last_data != Instant::ZERO {
+        if since.as_micros() < u128::from(self.delay_us) {
             self.interactive = true;
         }
     }

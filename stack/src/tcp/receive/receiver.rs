@@ -68,7 +68,8 @@ impl Receiver {
         Receiver {
             nxt: first,
             copied: first,
-            edge: first + window,
+            // The window field of a SYN is not scaled (RFC 7323 §2.2).
+            edge: first + window.min(u32::from(u16::MAX)),
             acknowledged: first,
             queue: Chain::EMPTY,
             ooo: Chain::EMPTY,

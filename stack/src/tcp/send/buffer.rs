@@ -2,7 +2,7 @@
 
 use super::Sender;
 use crate::packet::{Allocator, Buffer};
-use crate::tcp::queue::{Chunk, Marks, NONE, Pool};
+use crate::tcp::queue::{Chunk, Marks, NONE, Pool, SMALL};
 use std::io::IoSlice;
 
 /// Buffers that sending leaves in the pool, for receiving and acknowledging.
@@ -72,41 +72,74 @@ impl<'a, 'b> Gather<'a, 'b> {
 }
 
 impl Sender {
-    /// Queues octets of `data` until it is used up or nothing more fits.
+    /// Queues octets of `data` until it is used up or nothing more fits. `sendable` octets can
+    /// leave at once.
+    ///
+    /// The limit is looked at where Linux looks at it, so that a write takes as much: before each
+    /// run of segments that it would give to the device as one buffer. A run that is first in line
+    /// when it is full leaves as far as it can, and what is left of it takes more.
     pub fn append<A: Allocator>(
         &mut self,
         pool: &mut Pool<A::Buffer>,
         allocator: &mut A,
         data: &mut Gather<'_, '_>,
         segments_limit: usize,
+        mut sendable: u32,
     ) -> (usize, Option<Blocked>) {
-        let mut taken = 0;
+        let goal = self.run_goal();
+        let (mut taken, mut leaving) = (0, 0);
         while !data.is_empty() {
-            let filled = self.fill_tail(pool, data);
-            taken += filled;
-            if filled > 0 {
-                continue;
+            let waiting = self.end.since(self.nxt).saturating_sub(leaving);
+            self.run = self.run.min(waiting);
+            let sealed = pool.at(self.queue.tail).is_some_and(|c| c.marks.contains(Marks::SEALED));
+            if self.run == 0 || self.run >= goal || sealed {
+                let unsent = self.end.since(self.nxt).saturating_sub(leaving);
+                if self.charged >= self.limit || unsent >= self.not_sent_limit {
+                    return (taken, Some(Blocked::BufferFull));
+                }
+                self.run = 0;
             }
-            if self.charged >= self.limit {
-                return (taken, Some(Blocked::BufferFull));
+            let most = goal - self.run;
+            let mut added = self.fill_tail(pool, data, most);
+            if added == 0 {
+                if pool.len() >= segments_limit || !allocator.has_more_than(RESERVE) {
+                    return (taken, Some(Blocked::NoMemory));
+                }
+                let Some(buffer) = allocator.allocate() else {
+                    return (taken, Some(Blocked::NoMemory));
+                };
+                added = self.append_buffer(pool, buffer, data, most);
             }
-            if pool.len() >= segments_limit || !allocator.has_more_than(RESERVE) {
-                return (taken, Some(Blocked::NoMemory));
-            }
-            let Some(buffer) = allocator.allocate() else {
-                return (taken, Some(Blocked::NoMemory));
-            };
-            let added = self.append_buffer(pool, buffer, data);
             if added == 0 {
                 return (taken, Some(Blocked::NoMemory));
             }
             taken += added;
+            self.run += added as u32;
+            if self.run >= goal && self.run == waiting + added as u32 {
+                let leaves = sendable.min(self.run);
+                (self.run, sendable, leaving) =
+                    (self.run - leaves, sendable - leaves, leaving + leaves);
+            }
         }
         (taken, None)
     }
 
+    /// How many octets Linux puts into one buffer: whole segments, half the greatest window.
+    fn run_goal(&self) -> u32 {
+        if self.mss < SMALL {
+            return self.mss.max(1); // Crumbs are counted one by one.
+        }
+        let half = if self.max_window > 536 { self.max_window / 2 } else { self.max_window };
+        (half.min(u32::from(u16::MAX)) / self.mss.max(1)).max(1) * self.mss.max(1)
+    }
+
     /// Small writes join in the last segment while it has not been sent.
-    fn fill_tail<B: Buffer>(&mut self, pool: &mut Pool<B>, data: &mut Gather<'_, '_>) -> usize {
+    fn fill_tail<B: Buffer>(
+        &mut self,
+        pool: &mut Pool<B>,
+        data: &mut Gather<'_, '_>,
+        most: u32,
+    ) -> usize {
         if self.unsent == NONE {
             return 0;
         }
@@ -115,13 +148,17 @@ impl Sender {
             return 0;
         }
         let Some(buffer) = tail.buffer.as_mut() else { return 0 };
-        let room = (self.mss.saturating_sub(tail.len) as usize).min(buffer.tailroom());
+        let room = (self.mss.saturating_sub(tail.len).min(most) as usize).min(buffer.tailroom());
         if room == 0 || buffer.is_shared() {
             return 0;
         }
         let n = data.remaining(room);
         data.copy_to(buffer.append(n));
+        let before = tail.truesize();
         tail.len += n as u32;
+        // What was pushed is no longer the end of a write.
+        tail.marks -= Marks::PUSH;
+        self.charged = (self.charged + tail.truesize()).saturating_sub(before);
         self.end += n as u32;
         n
     }
@@ -131,8 +168,9 @@ impl Sender {
         pool: &mut Pool<B>,
         mut buffer: B,
         data: &mut Gather<'_, '_>,
+        most: u32,
     ) -> usize {
-        let n = data.remaining((self.mss as usize).min(buffer.tailroom()));
+        let n = data.remaining((self.mss.min(most) as usize).min(buffer.tailroom()));
         if n == 0 {
             return 0;
         }
@@ -219,15 +257,17 @@ impl Sender {
         behind.sent_at = chunk.sent_at;
         behind.delivered = chunk.delivered;
         behind.delivered_at = chunk.delivered_at;
+        let before = chunk.truesize();
         chunk.len = len;
         chunk.marks -= moved;
+        let size_of_front = chunk.truesize();
         let (marks, sent) = (behind.marks, behind.seq.before(self.nxt));
         let size = behind.truesize();
         if self.queue.insert_after(pool, index, behind).is_err() {
             // Not reached: there was room above.
             return None;
         }
-        self.charged += size;
+        self.charged = (self.charged + size + size_of_front).saturating_sub(before);
         if sent {
             self.packets_out += 1;
             self.sacked_out += u32::from(marks.contains(Marks::SACKED));

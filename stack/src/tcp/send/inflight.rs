@@ -103,8 +103,10 @@ impl Sender {
         if let Some(chunk) = pool.at_mut(self.queue.head) {
             let n = ack.since(chunk.seq).min(chunk.len);
             // The payload is the last `len` octets, so forgetting some of it is all there is to do.
+            let before = chunk.truesize();
             chunk.len -= n;
             chunk.seq += n;
+            self.charged = (self.charged + chunk.truesize()).saturating_sub(before);
         }
     }
 

@@ -29,6 +29,8 @@ pub(crate) struct Sender {
     pub unsent: u32,
     /// What the queue is charged, against `limit`, octets.
     pub charged: u32,
+    /// Octets in the last run of segments (see `append`).
+    pub run: u32,
     /// The buffer limit (`SO_SNDBUF`, tuned).
     pub limit: u32,
     /// Segments sent and not acknowledged.
@@ -45,6 +47,13 @@ pub(crate) struct Sender {
     pub fin_queued: bool,
     /// The last send had `MSG_MORE`.
     pub more: bool,
+    /// Segments sent in the burst that goes out just now, and how many are to be in it at most.
+    pub burst: u16,
+    pub burst_limit: u16,
+    /// `TCP_NODELAY` was set: what is queued goes, corked or not.
+    pub push: bool,
+    /// Writable means less than this unsent (`TCP_NOTSENT_LOWAT`); `u32::MAX` is no limit.
+    pub not_sent_limit: u32,
     /// Where the search for lost segments goes on.
     pub retransmit_hint: u32,
     /// The SACKed segment with the highest sequence number.
@@ -73,6 +82,7 @@ impl Sender {
             queue: Chain::EMPTY,
             unsent: NONE,
             charged: 0,
+            run: 0,
             limit,
             packets_out: 0,
             sacked_out: 0,
@@ -81,6 +91,10 @@ impl Sender {
             small_end: first,
             fin_queued: false,
             more: false,
+            burst: 0,
+            burst_limit: 0,
+            push: false,
+            not_sent_limit: u32::MAX,
             retransmit_hint: NONE,
             sack_hint: NONE,
             max_packets_out: 0,
@@ -113,10 +127,10 @@ impl Sender {
     }
 
     /// Whether poll(2) says writable: at least a third of the buffer is free.
-    pub fn is_writable(&self, not_sent_low_water: u32) -> bool {
+    pub fn is_writable(&self) -> bool {
         self.limit.saturating_sub(self.charged) >= self.charged / 2
             && self.charged < self.limit
-            && self.unsent_octets().saturating_mul(2) < not_sent_low_water
+            && self.unsent_octets().saturating_mul(2) < self.not_sent_limit
     }
 
     /// Whether our FIN has been acknowledged.

@@ -60,5 +60,5 @@ fn a_window_too_small_for_a_segment_is_used_when_the_probe_is_due() {
     let id = s.established("mss 1000 win 600");
     s.send(id, &[0; 2000]).unwrap();
     assert_eq!(s.out(), [""; 0]);
-    assert_eq!(s.wait_ms(1500)[0], ". 1:601(600) ack 1");
+    assert_eq!(s.wait_ms(1500)[0], "P. 1:601(600) ack 1");
 }

@@ -66,6 +66,94 @@ fn nagle_holds_a_second_small_segment_back() {
 }
 
 #[test]
+fn the_last_of_several_segments_sent_at_once_is_pushed() {
+    let mut s = Script::plain();
+    let id = s.established("mss 1000");
+    s.send(id, &[1; 20_000]).unwrap();
+    let pushed: Vec<bool> = s.out().iter().map(|line| line.starts_with('P')).collect();
+    let mut expected = [false; 10];
+    (expected[4], expected[9]) = (true, true);
+    assert_eq!(pushed, expected, "as Linux, which leaves the cutting to the device, in two parts");
+    s.inject(". 1:1(0) ack 1001");
+    let seen = s.out();
+    assert_eq!(seen, [". 10001:11001(1000) ack 1", "P. 11001:12001(1000) ack 1"]);
+}
+
+#[test]
+fn a_last_fin_does_not_wait_for_the_congestion_window() {
+    let mut s = Script::plain();
+    let id = s.established("mss 1000");
+    s.send(id, &[1; 10_000]).unwrap();
+    assert_eq!(s.out().len(), 10);
+    s.shutdown(id, crate::socket::Shutdown::Write);
+    assert_eq!(s.out(), ["F. 10001:10001(0) ack 1"]);
+}
+
+#[test]
+fn a_write_takes_what_linux_takes() {
+    // (SO_SNDBUF, TCP_NOTSENT_LOWAT, octets taken of 61000), with ten segments in flight.
+    for (buffer, low_water, taken) in
+        [(42_000, 0, 60_000), (50_000, 0, 60_000), (200_000, 4_000, 35_000)]
+    {
+        let mut s = Script::plain();
+        let id = s.established("mss 1000 win 50000");
+        s.options(id, |o| {
+            o.send_buffer = buffer;
+            o.send_buffer_locked = true;
+            o.not_sent_low_water = low_water;
+        });
+        assert_eq!(s.send(id, &[1; 61_000]), Ok(taken), "{buffer} {low_water}");
+    }
+}
+
+#[test]
+fn msg_more_is_not_pushed_and_no_delay_sends_what_is_corked() {
+    let mut s = Script::plain();
+    let id = s.established("mss 1000");
+    let more = SendFlags { more: true, ..SendFlags::default() };
+    s.send_flags(id, &[1; 40], more).unwrap();
+    assert_eq!(s.out(), [""; 0]);
+    s.options(id, |o| o.no_delay = true);
+    assert_eq!(s.out(), [". 1:41(40) ack 1"]);
+    s.options(id, |o| o.cork = true);
+    s.send(id, &[1; 40]).unwrap();
+    assert_eq!(s.out(), [""; 0]);
+    s.options(id, |o| o.no_delay = true);
+    assert_eq!(s.out(), ["P. 41:81(40) ack 1"], "asking again pushes again");
+    s.send(id, &[1; 40]).unwrap();
+    assert_eq!(s.out(), [""; 0], "what comes later is corked again");
+}
+
+#[test]
+fn sends_without_copying_report_their_numbers() {
+    let mut s = Script::plain();
+    let id = s.established("mss 1000");
+    let flags = SendFlags { zero_copy: true, ..SendFlags::default() };
+    s.send_flags(id, &[1; 40], flags).unwrap();
+    assert_eq!(s.tcp.receive_completions(id), Err(Error::WouldBlock), "not asked for");
+    s.options(id, |o| o.zero_copy = true);
+    s.events();
+    s.send_flags(id, &[1; 40], flags).unwrap();
+    s.send_flags(id, &[1; 40], flags).unwrap();
+    assert!(s.events()[0].1.contains(Readiness::ERROR));
+    assert_eq!(s.tcp.receive_completions(id), Ok((0, 1)));
+    assert_eq!(s.tcp.receive_completions(id), Err(Error::WouldBlock));
+    s.send_flags(id, &[1; 40], flags).unwrap();
+    assert_eq!(s.tcp.receive_completions(id), Ok((2, 2)));
+}
+
+#[test]
+fn what_is_left_to_read_counts_the_end() {
+    let mut s = Script::plain();
+    let id = s.established("mss 1000");
+    s.inject("FP. 1:101(100) ack 1");
+    assert_eq!(s.tcp.receive_hint(id), Ok(101));
+    s.receive(id, 100).unwrap();
+    assert_eq!(s.tcp.receive_hint(id), Ok(1), "tcp(7): TCP_INQ");
+    assert_eq!(s.tcp.receive_available(id), Ok(0));
+}
+
+#[test]
 fn minshall_sends_a_small_segment_behind_full_ones() {
     let mut s = Script::plain();
     let id = s.established("mss 1000");

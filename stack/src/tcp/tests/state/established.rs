@@ -58,5 +58,5 @@ fn rfc_9293_3_10_7_4_fifth_an_old_acknowledgment_does_not_move_the_window() {
     //= RFC 9293 §3.10.7.4: SND.WL2 guards against old segments.
     s.inject(". 11:11(0) ack 500 win 60000");
     s.send(id, &[0; 5000]).unwrap();
-    assert_eq!(s.out(), [". 1011:2011(1000) ack 11", ". 2011:3011(1000) ack 11"]);
+    assert_eq!(s.out(), [". 1011:2011(1000) ack 11", "P. 2011:3011(1000) ack 11"]);
 }

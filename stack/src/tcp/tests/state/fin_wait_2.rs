@@ -48,6 +48,6 @@ fn rfc_1122_4_2_2_13_text_for_a_closed_socket_is_reset() {
     s.shutdown(id, Shutdown::Both);
     s.close(id);
     s.inject("P. 11:21(10) ack 12");
-    assert_eq!(s.out(), ["R. 12:12(0) ack 11"]);
+    assert_eq!(s.out(), ["R 12:12(0)"]);
     assert!(s.is_empty());
 }
