@@ -407,7 +407,7 @@ impl Engine {
             if before == 0 && change > 0 {
                 // Those who sleep without the kernel's part must look at it from now on.
                 let index = set.handle().index();
-                while held.world.wake_set(index, held.shared, &mut held.wakes) {}
+                while held.world.wake_set(index, held.shared, held.wakes) {}
             }
             Ok(())
         });
@@ -447,7 +447,7 @@ impl Engine {
                 held.wakes.ring(doorbell, held.shared);
             }
             // Those who sleep without the kernel's part must look at it from now on.
-            while held.world.wake_set(index, held.shared, &mut held.wakes) {}
+            while held.world.wake_set(index, held.shared, held.wakes) {}
             Ok(())
         })
     }

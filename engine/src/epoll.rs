@@ -251,8 +251,8 @@ impl Held<'_> {
         let set = entry.set;
         let found = self.entry_events(index);
         if found != 0 {
-            self.world.make_ready(index, self.shared, &mut self.wakes);
-            self.world.wake_set(set, self.shared, &mut self.wakes);
+            self.world.make_ready(index, self.shared, self.wakes);
+            self.world.wake_set(set, self.shared, self.wakes);
         }
     }
 
@@ -296,7 +296,7 @@ impl Held<'_> {
         while let Some(node) = self.world.sets.at(set).and_then(|state| state.waiters.first()) {
             let Some(node) = self.world.nodes.at(node) else { break };
             let waiter = node.waiter;
-            self.world.wake(waiter, self.shared, &mut self.wakes);
+            self.world.wake(waiter, self.shared, self.wakes);
         }
         if let Some(state) = self.world.sets.remove_at(set)
             && let Some(doorbell) = state.doorbell()
@@ -367,7 +367,7 @@ impl Held<'_> {
     fn after_collecting(&mut self, set: u32) {
         let Some(state) = self.world.sets.at(set) else { return };
         if !state.ready.is_empty() {
-            self.world.wake_set(set, self.shared, &mut self.wakes);
+            self.world.wake_set(set, self.shared, self.wakes);
         } else if let Some(doorbell) = state.doorbell() {
             self.shared.doorbells.hear_exposed(doorbell);
         }

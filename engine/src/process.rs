@@ -178,7 +178,7 @@ impl Held<'_> {
         while let Some(node) = self.world.files.at(file).and_then(|links| links.waiters.first()) {
             let Some(node) = self.world.nodes.at(node) else { break };
             let waiter = node.waiter;
-            self.world.wake(waiter, self.shared, &mut self.wakes);
+            self.world.wake(waiter, self.shared, self.wakes);
         }
         self.world.files.remove(handle);
         self.shared.open_files.fetch_sub(1, Ordering::Relaxed);
@@ -239,7 +239,7 @@ impl Held<'_> {
         self.shared.doorbells.free_of(process);
         self.world.processes.remove_at(process);
         // It may have been woken for something that it did not live to take.
-        self.world.wake_all(self.shared, &mut self.wakes);
+        self.world.wake_all(self.shared, self.wakes);
     }
 
     /// Marks what stays across an exec: the references to `kept`.

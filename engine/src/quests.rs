@@ -86,7 +86,7 @@ impl Held<'_> {
         let waited = self.world.files.at(file.index()).is_some_and(|f| !f.waiters.is_empty());
         if waited && let Ok(socket) = self.socket(file) {
             let readiness = self.world.shard.readiness(socket);
-            self.world.wake_waiters(file.index(), readiness, self.shared, &mut self.wakes);
+            self.world.wake_waiters(file.index(), readiness, self.shared, self.wakes);
         }
     }
 }

@@ -23,6 +23,7 @@ pub(crate) struct Shared {
     pub(crate) lock: &'static SharedLock,
     pub(crate) link: &'static Link,
     world: UnsafeCell<World>,
+    wakes: UnsafeCell<Wakes>,
     pub(crate) files: &'static [File],
     pub(crate) waiters: &'static [WaiterWord],
     pub(crate) doorbells: Doorbells,
@@ -55,7 +56,7 @@ pub(crate) struct Keeper {
     pub(crate) until: AtomicU64,
 }
 
-// SAFETY: the world is only reached through `Held`, which holds the lock; all else is atomic.
+// SAFETY: the world and the wakes are only reached through `Held`, which holds the lock; all else is atomic.
 unsafe impl Sync for Shared {}
 
 /// The parts of which a [`Shared`] is made.
@@ -76,6 +77,7 @@ impl Shared {
             lock,
             link,
             world: UnsafeCell::new(world),
+            wakes: UnsafeCell::new(Wakes::default()),
             files,
             waiters,
             doorbells,
@@ -120,16 +122,9 @@ impl Shared {
     #[inline]
     fn entered(&'static self, taken: Taken) -> Result<Held<'static>, Error> {
         // SAFETY: the lock is held until the `Held` is dropped.
-        let world = unsafe { &mut *self.world.get() };
+        let (world, wakes) = unsafe { (&mut *self.world.get(), &mut *self.wakes.get()) };
         let now = clock::now();
-        let mut held = Held {
-            shared: self,
-            world,
-            now,
-            just_entered: true,
-            changed: false,
-            wakes: Wakes::default(),
-        };
+        let mut held = Held { shared: self, world, now, just_entered: true, changed: false, wakes };
         if taken == Taken::Dirty {
             held.recover();
         }
@@ -158,7 +153,8 @@ pub(crate) struct Held<'a> {
     just_entered: bool,
     /// Something was changed: the leader may have to wake earlier.
     changed: bool,
-    pub(crate) wakes: Wakes,
+    /// Whom to wake when the lock is given back. (Not in here: this is moved about on every call.)
+    pub(crate) wakes: &'a mut Wakes,
 }
 
 impl Held<'_> {
@@ -231,7 +227,7 @@ impl Held<'_> {
     /// Passes events on.
     #[inline]
     pub(crate) fn dispatch(&mut self) {
-        self.world.dispatch(self.shared, &mut self.wakes);
+        self.world.dispatch(self.shared, self.wakes);
     }
 
     /// The socket behind a description.
@@ -249,7 +245,7 @@ impl Held<'_> {
         let recovered = catch_unwind(AssertUnwindSafe(|| {
             self.world.due = Due::UNKNOWN;
             self.world.shard.reset_all(self.now);
-            self.world.recover(self.shared, &mut self.wakes);
+            self.world.recover(self.shared, self.wakes);
             self.dispatch();
         }));
         if recovered.is_err() {
@@ -269,9 +265,13 @@ impl Drop for Held<'_> {
         if self.changed {
             self.hurry_leader();
         }
-        self.shared.lock.unlock();
-        if !self.wakes.is_empty() {
-            core::mem::take(&mut self.wakes).execute(self.shared);
+        if self.wakes.is_empty() {
+            self.shared.lock.unlock();
+        } else {
+            // Taken out while the lock is held, done when it is free.
+            let wakes = core::mem::take(self.wakes);
+            self.shared.lock.unlock();
+            wakes.execute(self.shared);
         }
         thread::leave();
     }

@@ -693,7 +693,7 @@ impl Held<'_> {
             let asleep = self.shared.waiters[index as usize].word.load(Ordering::SeqCst) == ASLEEP;
             let can_lead = only.is_none_or(|slot| slot == waiter.process);
             if asleep && can_lead && waiter.doorbell.is_some() {
-                self.world.signal(index, APPOINTED, self.shared, &mut self.wakes);
+                self.world.signal(index, APPOINTED, self.shared, self.wakes);
                 return;
             }
         }

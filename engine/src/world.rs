@@ -80,8 +80,7 @@ pub(crate) struct FileLinks {
 /// Who is to be woken once the lock is free: waiters and doorbells.
 #[derive(Debug, Default)]
 pub(crate) struct Wakes {
-    // Few: it is part of `Held`, which is moved on every call. Whoever finds no place is woken
-    // before the lock is given back.
+    // Whoever finds no place is woken before the lock is given back.
     list: arrayvec::ArrayVec<Wake, 8>,
 }
 
