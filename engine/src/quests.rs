@@ -193,6 +193,9 @@ impl EpollWait<'_> {
                 kept += 1;
             }
         }
+        if kept > 0 {
+            KERNEL_ASKED.set(0); // What was ready probably still is: it is told next time, too.
+        }
         kept
     }
 }
