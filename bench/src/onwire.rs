@@ -76,8 +76,7 @@ impl Onwire {
 
     /// The same for an engine whose control socket is in `run`.
     pub fn require_frames_in(&self, run: &Path, pid: u32, count: u64) -> Result<()> {
-        // A keeper beside two spinning programs on two cores may be late with its answer.
-        let stats = self.stats(run, pid).or_else(|_| self.stats(run, pid))?;
+        let stats = self.stats(run, pid)?;
         for name in ["rx_frames", "tx_frames"] {
             let frames = sum_of(&stats, name);
             ensure!(
