@@ -64,6 +64,8 @@ pub(crate) struct Header {
     pub sack: SackBlocks,
     /// Fast Open (RFC 7413); empty: a request. Only in a SYN.
     pub fast_open: Option<Cookie>,
+    /// That option has its experimental form (RFC 7413 appendix A, RFC 6994).
+    pub fast_open_experimental: bool,
 }
 
 /// A header that is shorter than it says, or says it is shorter than a header.
@@ -128,6 +130,16 @@ impl Header {
             (34, cookie) if syn && matches!(cookie.len(), 0 | 4..=16) && cookie.len() % 2 == 0 => {
                 self.fast_open = Cookie::try_from(cookie).ok();
             }
+            //= RFC 6994 §3: an experiment is named by two octets.
+            (254, [0xf9, 0x89, cookie @ ..])
+                if syn
+                    && self.fast_open.is_none()
+                    && matches!(cookie.len(), 0 | 4..=16)
+                    && cookie.len() % 2 == 0 =>
+            {
+                self.fast_open = Cookie::try_from(cookie).ok();
+                self.fast_open_experimental = true;
+            }
             (5, blocks) if !syn && blocks.len() % 8 == 0 => {
                 for block in blocks.chunks_exact(8) {
                     let &[a, b, c, d, e, f, g, h] = block else { return };
@@ -160,7 +172,10 @@ impl Header {
             }
             + if self.window_scale.is_some() { 4 } else { 0 }
             + sack
-            + self.fast_open.as_ref().map_or(0, |cookie| (2 + cookie.len()).next_multiple_of(4))
+            + self.fast_open.as_ref().map_or(0, |cookie| {
+                let kind = if self.fast_open_experimental { 4 } else { 2 };
+                (kind + cookie.len()).next_multiple_of(4)
+            })
     }
 
     /// Writes the header, its checksum zero, into `into`, whose length is [`Header::len`].
@@ -217,9 +232,15 @@ impl Header {
             }
         }
         if let Some(cookie) = &self.fast_open {
-            put(&[34, 2 + cookie.len() as u8]);
+            let used = if self.fast_open_experimental {
+                put(&[254, 4 + cookie.len() as u8, 0xf9, 0x89]);
+                4 + cookie.len()
+            } else {
+                put(&[34, 2 + cookie.len() as u8]);
+                2 + cookie.len()
+            };
             put(cookie);
-            put(&[1, 1][..(cookie.len() + 2) % 4]);
+            put(&[1, 1][..used % 4]);
         }
         for (to, from) in into.iter_mut().zip(&octets) {
             *to = *from;
@@ -298,6 +319,7 @@ mod tests {
                 sack_permitted: syn,
                 timestamps: ts.map(|(value, echo)| Timestamps { value, echo }),
                 sack: if syn { SackBlocks::new() } else { sack.collect() },
+                fast_open_experimental: false,
                 fast_open: syn.then(|| cookie[..cookie.len() & !1].iter().copied().collect()),
             };
             prop_assert_eq!(Header::parse(&emitted(&header)), Ok((header.clone(), header.len())));

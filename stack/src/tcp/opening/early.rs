@@ -40,6 +40,8 @@ const OWN_KEYS: usize = 64;
 pub(crate) struct Early {
     /// The option of our next SYN or SYN-ACK, once: a cookie, or the wish for one.
     pub option: Option<Cookie>,
+    /// In the form that the peer used.
+    pub experimental: bool,
     /// The connection that took the SYN's data, at a listener.
     pub child: Option<TcpId>,
     /// Octets (and FIN) of the peer's SYN that our SYN-ACK acknowledges.
@@ -59,6 +61,7 @@ impl Early {
     pub const fn none() -> Self {
         Early {
             option: None,
+            experimental: false,
             child: None,
             taken: 0,
             data: NONE,
@@ -209,6 +212,7 @@ impl<B: Buffer> Tcp<B> {
         else {
             return;
         };
+        opening.early.experimental = inbound.header.fast_open_experimental;
         let (hash, deadline) = (inbound.hash, opening.deadline);
         let child = match plan {
             Plan::Ordinary => None,
