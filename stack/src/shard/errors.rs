@@ -18,6 +18,10 @@ use core::net::{IpAddr, SocketAddr};
 /// connect to fail with EHOSTUNREACH after three seconds, not ETIMEDOUT after two minutes.
 const ENDS_OPENING: bool = true;
 
+/// The precedence of ICMP errors, and the bits of a packet's type of service that they take over.
+const INTERNETWORK_CONTROL: u8 = 0xc0;
+const TYPE_OF_SERVICE: u8 = 0x1e;
+
 impl<D: Device> Shard<D> {
     /// Tells the sender of `inbound` that it did not arrive, if that may be told.
     pub(super) fn send_unreachable(
@@ -49,7 +53,9 @@ impl<D: Device> Shard<D> {
         quote[ipv4::HEADER_LEN..].copy_from_slice(&payload[..quoted]);
         icmpv4::emit_error(octets, icmpv4::UNREACHABLE, code, 0);
         self.counters.icmp.out_unreachables += 1;
-        self.send_icmp(now, header.destination, header.source, 0, false, message);
+        //= RFC 1812 §4.3.2.5: errors have precedence; the kind of service is the packet's.
+        let class = INTERNETWORK_CONTROL | (header.traffic_class & TYPE_OF_SERVICE);
+        self.send_icmp(now, header, class, 0, false, message);
     }
 
     /// An error about something that we are said to have sent: the quote must be of a packet from

@@ -15,7 +15,7 @@ use crate::wire::ethernet::{self, EtherType};
 use crate::wire::icmpv4;
 use crate::wire::ipv4::{self, ChecksumBy, Header, Protocol};
 use crate::wire::udp::CHECKSUM_AT as UDP_CHECKSUM_AT;
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::IpAddr;
 
 /// Turns of sending and delivering to ourselves in one call.
 const LOOPBACK_TURNS: usize = 64;
@@ -173,16 +173,18 @@ impl<D: Device> Shard<D> {
             let more_fragments = left > 0;
             left = left.saturating_sub(1);
             let len = packet.data().len();
-            self.send_icmp(now, header.destination, header.source, offset, more_fragments, packet);
+            let class = header.traffic_class; // As Linux: the answer is as urgent as the question.
+            self.send_icmp(now, &header, class, offset, more_fragments, packet);
             offset += len as u16;
         }
     }
 
+    /// Answers the packet whose header `about` is.
     pub(super) fn send_icmp(
         &mut self,
         now: Instant,
-        source: Ipv4Addr,
-        destination: Ipv4Addr,
+        about: &Header,
+        traffic_class: u8,
         fragment_offset: u16,
         more_fragments: bool,
         packet: D::Buffer,
@@ -190,10 +192,10 @@ impl<D: Device> Shard<D> {
         self.send_ip(
             now,
             Outbound {
-                source: source.into(),
-                destination: destination.into(),
+                source: about.destination.into(),
+                destination: about.source.into(),
                 protocol: Protocol::Icmp,
-                traffic_class: 0,
+                traffic_class,
                 hop_limit: 64,
                 dont_fragment: false,
                 identification: 0,

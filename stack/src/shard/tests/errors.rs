@@ -32,6 +32,7 @@ fn a_closed_port_and_an_unknown_protocol_are_reported_with_a_quote() {
         let sent = host.sent();
         let packet = ipv4::Header::parse(&sent[0][14..], ipv4::Verify::Checksum).unwrap();
         assert_eq!((packet.protocol, packet.destination), (Protocol::Icmp, ADDRESSES[1]));
+        assert_eq!(packet.traffic_class, 0xc0, "internetwork control");
         let Ok(Message::Error(error)) = Message::parse(&sent[0][34..]) else { panic!("no error") };
         assert_eq!((error.kind, error.code), (icmpv4::UNREACHABLE, code));
         assert_eq!((error.quoted, error.payload), (header(protocol, 12), &datagram[..]));

@@ -134,10 +134,12 @@ fn ping_is_answered_whole_and_in_fragments() {
     whole[2..4].fill(0);
     let sum = checksum(&whole);
     whole[2..4].copy_from_slice(&sum.to_be_bytes());
-    host.inject(&ip_frame(&header(Protocol::Icmp, 64), &whole));
+    let urgent = Header { traffic_class: 0x10, ..header(Protocol::Icmp, 64) };
+    host.inject(&ip_frame(&urgent, &whole));
     let replies = host.sent();
     assert_eq!(replies.len(), 1);
     assert_eq!(checksum(&replies[0][34..]), 0);
+    assert_eq!(replies[0][15], 0x10, "the answer is as urgent as the question");
     assert_eq!((replies[0][34], &replies[0][38..]), (icmpv4::ECHO_REPLY, &whole[4..]));
 
     let (one, two) = echo.split_at(1_480);
