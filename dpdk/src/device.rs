@@ -32,17 +32,27 @@ pub enum MemifRole {
     Client,
 }
 
-/// Whether checksums and segmentation are left to the device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OffloadPolicy {
-    /// Where hardware does it. Software devices (TAP, vhost, memif, ...) would only do in their
-    /// driver what the stack does as well.
-    #[default]
-    Hardware,
-    /// All that the device claims.
-    All,
-    /// None.
-    Nothing,
+/// What may be left to the device, where that pays.
+///
+/// It pays with hardware, and with links in memory whose other end takes our word (virtio): there
+/// a unit of 64 KiB crosses whole, and its checksum is never computed. Other devices in software
+/// (TAP, packet sockets) would only do in their driver what the stack does as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OffloadPolicy {
+    /// Checksums, both ways.
+    pub checksum: bool,
+    /// Cutting TCP segments (TSO).
+    pub segmentation: bool,
+    /// Joining received TCP segments (LRO).
+    pub coalescing: bool,
+}
+
+impl OffloadPolicy {
+    /// All that pays.
+    pub const AUTO: Self = OffloadPolicy { checksum: true, segmentation: true, coalescing: true };
+    /// Nothing.
+    pub const NOTHING: Self =
+        OffloadPolicy { checksum: false, segmentation: false, coalescing: false };
 }
 
 /// A port to be opened.
@@ -74,6 +84,9 @@ pub struct PortConfig {
     pub mac: Option<[u8; 6]>,
 }
 
+/// No buffer is longer: what a card of 9,000 octets of MTU needs.
+const MAX_ROOM: u16 = 9_216;
+
 impl PortConfig {
     /// A port with usual sizes.
     #[must_use]
@@ -89,7 +102,7 @@ impl PortConfig {
             mbufs: 8192,
             reserve: 1024,
             promiscuous: false,
-            offloads: OffloadPolicy::Hardware,
+            offloads: OffloadPolicy::AUTO,
             mac: None,
         }
     }
@@ -174,11 +187,12 @@ impl PortConfig {
         usize::from(self.queues) * (pools + queue)
     }
 
-    /// Octets of frame that one buffer takes behind the headroom.
+    /// Octets of frame that one buffer takes behind the headroom. Longer frames are received in
+    /// several buffers, where the driver can do that.
     #[must_use]
     pub fn data_room(&self) -> u16 {
         // Ethernet header, two VLAN tags, frame check sequence; in whole cache lines.
-        let frame = self.mtu.saturating_add(14 + 8 + 4).max(2048);
+        let frame = self.mtu.saturating_add(14 + 8 + 4).clamp(2048, MAX_ROOM);
         frame.div_ceil(64).saturating_mul(64)
     }
 }

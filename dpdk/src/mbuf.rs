@@ -2,15 +2,21 @@
 
 use crate::pool::give_back;
 use core::fmt;
+use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU16, Ordering};
 use dpdk_sys as sys;
+use dpdk_sys::onwire_mbuf_flag as bits;
 use dpdk_sys::onwire_mbuf_offset as at;
 use stack::packet::{Buffer, HEADROOM, L4Checksum, RxChecksum, TxOffload};
 
-/// One frame's buffer. Dropping it gives it back to its pool (when it was the last handle).
+/// One frame's buffer, or the first of a chain. Dropping it gives it back to its pool (when it
+/// was the last handle).
 ///
-/// It is always one segment: [`crate::Queue`] joins or drops what arrives in several.
+/// Who owns the buffers behind the first: the handle of a buffer whose count of segments is more
+/// than one. Buffers in the middle of a chain have a count of one (DPDK reads the first one's only),
+/// so that another handle of theirs, kept for retransmission, is of that one buffer, and the
+/// link that the chain left in it means nothing to it.
 #[repr(transparent)]
 pub struct Mbuf(NonNull<sys::rte_mbuf>);
 
@@ -27,7 +33,9 @@ impl Mbuf {
         let mut mbuf = Mbuf(mbuf);
         mbuf.set::<u64>(at::ONWIRE_MBUF_OL_FLAGS, 0);
         mbuf.set::<u64>(at::ONWIRE_MBUF_TX_OFFLOAD, 0);
-        mbuf.set_window(HEADROOM, 0);
+        mbuf.set(at::ONWIRE_MBUF_DATA_OFF, HEADROOM as u16);
+        mbuf.set(at::ONWIRE_MBUF_DATA_LEN, 0_u16);
+        mbuf.set(at::ONWIRE_MBUF_PKT_LEN, 0_u32);
         mbuf
     }
 
@@ -86,9 +94,11 @@ impl Mbuf {
         debug_assert!(start + len <= usize::from(self.get::<u16>(at::ONWIRE_MBUF_BUF_LEN)));
         #[expect(clippy::cast_possible_truncation, reason = "inside a buffer of at most 64 KiB")]
         {
+            let grown = (len as u32).wrapping_sub(self.len() as u32);
+            let packet = self.get::<u32>(at::ONWIRE_MBUF_PKT_LEN).wrapping_add(grown);
             self.set(at::ONWIRE_MBUF_DATA_OFF, start as u16);
             self.set(at::ONWIRE_MBUF_DATA_LEN, len as u16);
-            self.set(at::ONWIRE_MBUF_PKT_LEN, len as u32);
+            self.set(at::ONWIRE_MBUF_PKT_LEN, packet);
         }
     }
 
@@ -97,20 +107,36 @@ impl Mbuf {
         self.get::<*mut u8>(at::ONWIRE_MBUF_BUF_ADDR)
     }
 
-    /// Segments it consists of: more than one only between the driver and the queue.
+    /// Buffers that it consists of.
     #[inline]
     pub(crate) fn segments(&self) -> u16 {
         self.get(at::ONWIRE_MBUF_NB_SEGS)
+    }
+
+    /// The buffer behind it in its chain; means something only in a chain that is owned.
+    #[inline]
+    fn next(&self) -> Option<NonNull<sys::rte_mbuf>> {
+        NonNull::new(self.get::<*mut sys::rte_mbuf>(at::ONWIRE_MBUF_NEXT))
+    }
+
+    #[inline]
+    fn set_next(&mut self, next: *mut sys::rte_mbuf) {
+        self.set(at::ONWIRE_MBUF_NEXT, next);
     }
 }
 
 impl Drop for Mbuf {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: the handle is accounted for in the reference count and gone after this.
+        // SAFETY: the handle is accounted for in the reference count and gone after this. The
+        // buffers behind the first are its own only if the count says so; a link without that is
+        // left from a chain that this buffer was in, and freeing one segment clears it.
         unsafe {
             if self.is_last_and_plain() {
+                self.set_next(core::ptr::null_mut());
                 give_back(self.get(at::ONWIRE_MBUF_POOL), self.0.as_ptr());
+            } else if self.segments() == 1 {
+                sys::rte_pktmbuf_free_seg(self.0.as_ptr());
             } else {
                 sys::rte_pktmbuf_free(self.0.as_ptr());
             }
@@ -185,13 +211,76 @@ impl Buffer for Mbuf {
 
     #[inline]
     fn share(&self) -> Self {
-        self.refcnt().fetch_add(1, Ordering::AcqRel);
-        Mbuf(self.0)
+        debug_assert_eq!(self.segments(), 1, "a chain has one owner");
+        let before = self.refcnt().fetch_add(1, Ordering::AcqRel);
+        let mut shared = Mbuf(self.0);
+        if before == 1 {
+            // A link that is left from an earlier transmission.
+            shared.set_next(core::ptr::null_mut());
+        }
+        shared
     }
 
     #[inline]
     fn is_shared(&self) -> bool {
         self.refcnt().load(Ordering::Acquire) > 1
+    }
+
+    #[inline]
+    fn parts(&self) -> usize {
+        usize::from(self.segments())
+    }
+
+    #[inline]
+    fn packet_len(&self) -> usize {
+        self.get::<u32>(at::ONWIRE_MBUF_PKT_LEN) as usize
+    }
+
+    #[inline]
+    fn chain(&mut self, mut rest: Self) {
+        assert_eq!(self.segments(), 1, "a chain behind a chain");
+        let segments = rest.segments() + 1;
+        let len = self.len() + rest.packet_len();
+        let own = rest.len() as u32;
+        rest.set(at::ONWIRE_MBUF_NB_SEGS, 1_u16);
+        rest.set(at::ONWIRE_MBUF_PKT_LEN, own);
+        self.set_next(rest.as_ptr());
+        // Owned by the chain from here on.
+        core::mem::forget(rest);
+        self.set(at::ONWIRE_MBUF_NB_SEGS, segments);
+        self.set(at::ONWIRE_MBUF_PKT_LEN, len as u32);
+    }
+
+    #[inline]
+    fn take_rest(&mut self) -> Option<Self> {
+        let segments = self.segments();
+        if segments == 1 {
+            return None;
+        }
+        let behind = self.packet_len() - self.len();
+        let next = self.next();
+        self.set_next(core::ptr::null_mut());
+        self.set(at::ONWIRE_MBUF_NB_SEGS, 1_u16);
+        self.set(at::ONWIRE_MBUF_PKT_LEN, self.len() as u32);
+        // The count says that there is another, which this handle owned.
+        let mut rest = Mbuf(next?);
+        rest.set(at::ONWIRE_MBUF_NB_SEGS, segments - 1);
+        rest.set(at::ONWIRE_MBUF_PKT_LEN, behind as u32);
+        Some(rest)
+    }
+
+    #[inline]
+    fn for_each_part(&self, mut each: impl FnMut(&[u8])) {
+        each(self.data());
+        let mut left = self.segments() - 1;
+        let mut at = self.next();
+        while let Some(next) = at.filter(|_| left > 0) {
+            // Looked at, not owned: it must not be freed here.
+            let part = ManuallyDrop::new(Mbuf(next));
+            each(part.data());
+            at = part.next();
+            left -= 1;
+        }
     }
 
     #[inline]
@@ -204,10 +293,29 @@ impl Buffer for Mbuf {
         }
         // "None" is a virtual link's word for "not computed, but nothing could have damaged it".
         let l4_good = l4 == sys::ONWIRE_RX_L4_CKSUM_GOOD || l4 == sys::ONWIRE_RX_L4_CKSUM_NONE;
-        if ip == sys::ONWIRE_RX_IP_CKSUM_GOOD && l4_good {
-            return RxChecksum::Good;
+        match (l4_good, ip == sys::ONWIRE_RX_IP_CKSUM_GOOD) {
+            (true, true) => RxChecksum::Good,
+            (true, false) => RxChecksum::TransportGood,
+            _ => RxChecksum::Unknown,
         }
-        RxChecksum::Unknown
+    }
+
+    #[inline]
+    fn rx_segment_size(&self) -> u16 {
+        let flags: u64 = self.get(at::ONWIRE_MBUF_OL_FLAGS);
+        if flags & sys::ONWIRE_RX_LRO == 0 {
+            return 0;
+        }
+        (self.get::<u64>(at::ONWIRE_MBUF_TX_OFFLOAD) >> SEGMENT_SIZE_AT) as u16
+    }
+
+    #[inline]
+    fn set_rx_coalesced(&mut self, segment_size: u16) {
+        let flags = sys::ONWIRE_RX_LRO
+            | sys::ONWIRE_RX_IP_CKSUM_GOOD
+            | sys::ONWIRE_RX_L4_CKSUM_GOOD;
+        self.set(at::ONWIRE_MBUF_OL_FLAGS, flags);
+        self.set(at::ONWIRE_MBUF_TX_OFFLOAD, tx_lengths(0, 0, 0, segment_size));
     }
 
     #[inline]
@@ -230,21 +338,26 @@ impl Buffer for Mbuf {
             let version = self.data().get(usize::from(l2_len)).map_or(4, |octet| octet >> 4);
             flags |= if version == 6 { sys::ONWIRE_TX_IPV6 } else { sys::ONWIRE_TX_IPV4 };
         }
+        // Nothing asked now and before is the usual case: leave the second line of the mbuf alone.
+        if flags == 0 && self.get::<u64>(at::ONWIRE_MBUF_OL_FLAGS) == 0 {
+            return;
+        }
         self.set(at::ONWIRE_MBUF_OL_FLAGS, flags);
         let lengths = tx_lengths(l2_len, l3_len, l4_len, segment_size);
         self.set(at::ONWIRE_MBUF_TX_OFFLOAD, lengths);
     }
 }
 
+/// Where the lengths are in DPDK's word for them; that of the link header comes first.
+const L3_LEN_AT: u32 = bits::ONWIRE_L2_LEN_BITS;
+const L4_LEN_AT: u32 = L3_LEN_AT + bits::ONWIRE_L3_LEN_BITS;
+const SEGMENT_SIZE_AT: u32 = L4_LEN_AT + bits::ONWIRE_L4_LEN_BITS;
+
 /// The lengths as DPDK packs them.
 #[inline]
 fn tx_lengths(l2_len: u8, l3_len: u8, l4_len: u8, segment_size: u16) -> u64 {
-    use dpdk_sys::onwire_mbuf_flag as bits;
-    let l3_at = bits::ONWIRE_L2_LEN_BITS;
-    let l4_at = l3_at + bits::ONWIRE_L3_LEN_BITS;
-    let segment_at = l4_at + bits::ONWIRE_L4_LEN_BITS;
     u64::from(l2_len)
-        | u64::from(l3_len) << l3_at
-        | u64::from(l4_len) << l4_at
-        | u64::from(segment_size) << segment_at
+        | u64::from(l3_len) << L3_LEN_AT
+        | u64::from(l4_len) << L4_LEN_AT
+        | u64::from(segment_size) << SEGMENT_SIZE_AT
 }

@@ -18,10 +18,6 @@ pub struct QueueCounters {
     pub tx_frames: u64,
     /// Frames that the driver had no room for at the first try; they stayed with the caller.
     pub tx_refused: u64,
-    /// Frames that arrived in several buffers and were joined.
-    pub rx_joined: u64,
-    /// Frames that arrived in several buffers and do not fit one: dropped.
-    pub rx_dropped_segments: u64,
     /// Allocations refused: the pool was down to its reserve.
     pub allocations_refused: u64,
 }
@@ -101,24 +97,6 @@ impl Queue {
     pub fn counters(&self) -> QueueCounters {
         self.counters
     }
-
-    /// Joins the segments of the frames from `first` on, or drops those that do not fit.
-    #[cold]
-    fn join_segments(&mut self, frames: &mut Burst<Mbuf>, first: usize) {
-        let mut index = first;
-        while index < frames.len() {
-            if frames[index].segments() > 1 {
-                // SAFETY: the frame is ours alone, fresh from the driver.
-                if unsafe { sys::rte_pktmbuf_linearize(frames[index].as_ptr()) } != 0 {
-                    self.counters.rx_dropped_segments += 1;
-                    drop(frames.remove(index));
-                    continue;
-                }
-                self.counters.rx_joined += 1;
-            }
-            index += 1;
-        }
-    }
 }
 
 impl Allocator for Queue {
@@ -179,9 +157,6 @@ impl Device for Queue {
         }
         self.count_down(2 * taken);
         self.counters.rx_frames += taken as u64;
-        if frames[have..].iter().any(|frame| frame.segments() > 1) {
-            self.join_segments(frames, have);
-        }
     }
 
     #[inline]

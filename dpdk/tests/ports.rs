@@ -539,13 +539,11 @@ fn checksum_offloads_agree_across_a_virtio_link() {
         let path = socket_path("vhost-sums");
         let server = path.clone();
         let peer = fork(move || {
-            let config = PortConfig { offloads: OffloadPolicy::All, ..PortConfig::vhost(&server) };
-            let (_eal, port) = open(config);
+            let (_eal, port) = open(PortConfig::vhost(&server));
             echo(&port, false);
         });
         wait_for_file(&path);
-        let config = PortConfig { offloads: OffloadPolicy::All, ..PortConfig::virtio_user(&path) };
-        let (_eal, port) = open(config);
+        let (_eal, port) = open(PortConfig::virtio_user(&path));
         println!("{:?} of {:?}", port.offloads(), port.capabilities());
         ask(&port);
         kill(peer);

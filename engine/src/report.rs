@@ -118,8 +118,6 @@ impl Report {
                 ("rx_frames", queue.rx_frames, "frames taken from the driver"),
                 ("tx_frames", queue.tx_frames, "frames given to the driver"),
                 ("tx_refused", queue.tx_refused, "frames the driver had no room for at first"),
-                ("rx_joined", queue.rx_joined, "frames joined from several buffers"),
-                ("rx_dropped_segments", queue.rx_dropped_segments, "frames too long to be joined"),
                 ("allocations_refused", queue.allocations_refused, "the pool was at its reserve"),
             ] {
                 stats.add("port", name, value, help);

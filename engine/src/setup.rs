@@ -309,15 +309,6 @@ impl Plan {
     }
 
     fn info(&self, settings: &Settings, port: &Port, mtu: u16) -> control::message::EngineInfo {
-        let offloads = port.offloads();
-        let names = [
-            (offloads.rx_checksum, "rx-checksum"),
-            (offloads.tx_ipv4_checksum, "tx-ipv4-checksum"),
-            (offloads.tx_tcp_checksum, "tx-tcp-checksum"),
-            (offloads.tx_udp_checksum, "tx-udp-checksum"),
-            (offloads.tso, "tso"),
-            (offloads.multi_segment, "multi-segment"),
-        ];
         control::message::EngineInfo {
             id: std::process::id(),
             keeper: 0,
@@ -336,7 +327,7 @@ impl Plan {
             mtu,
             profile: settings.profile.name().to_owned(),
             loopback: settings.loopback.name().to_owned(),
-            offloads: names.iter().filter(|(on, _)| *on).map(|(_, n)| (*n).to_owned()).collect(),
+            offloads: port.offloads().names().map(ToOwned::to_owned).collect(),
             uptime_ms: 0,
         }
     }

@@ -21,6 +21,8 @@ pub enum RxChecksum {
     /// The device found the IP and transport checksums good, or the peer never computed them
     /// because the frame did not cross a wire.
     Good,
+    /// As `Good`, but for the IP header, which the device did not look at.
+    TransportGood,
     /// The device found a bad checksum.
     Bad,
 }
@@ -90,8 +92,12 @@ pub struct Transmit<B> {
 }
 
 /// An owning handle of one packet's memory. Dropping it gives the memory back to its pool.
+///
+/// A packet may be a chain of buffers: a frame that a device received in several, segments that
+/// were coalesced, or a unit that the device cuts into segments. The handle is of its first buffer,
+/// in which all headers are; the methods on octets speak of that one buffer alone.
 pub trait Buffer: Sized + 'static {
-    /// The packet's octets.
+    /// The octets of the (first) buffer.
     fn data(&self) -> &[u8];
     /// The packet's octets, to be changed. Only the sole handle, or the code that is building
     /// headers before the device has seen the buffer, may change them.
@@ -126,8 +132,26 @@ pub trait Buffer: Sized + 'static {
     fn share(&self) -> Self;
     /// Whether another handle (a transmit queue, the device) still refers to this memory.
     fn is_shared(&self) -> bool;
+    /// Buffers that the packet consists of.
+    fn parts(&self) -> usize;
+    /// Octets of the whole packet.
+    fn packet_len(&self) -> usize;
+    /// Chains `rest`, which may be a chain itself, behind this buffer, which must not be one.
+    ///
+    /// This buffer must be nobody else's; those of `rest` may be kept by others (see
+    /// [`Buffer::share`]), who see nothing of the chain: their handles stay those of one buffer.
+    fn chain(&mut self, rest: Self);
+    /// Takes off what is chained behind the first buffer.
+    fn take_rest(&mut self) -> Option<Self>;
+    /// Calls `each` with the octets of every buffer of the packet, in order.
+    fn for_each_part(&self, each: impl FnMut(&[u8]));
     /// What the device said about the received frame's checksums.
     fn rx_checksum(&self) -> RxChecksum;
+    /// Payload of each of the segments that this received packet was coalesced of; 0 when it is
+    /// one segment.
+    fn rx_segment_size(&self) -> u16;
+    /// The packet was coalesced of segments of that much payload, their checksums verified.
+    fn set_rx_coalesced(&mut self, segment_size: u16);
     /// Tells the device what to do on transmission.
     fn set_tx_offload(&mut self, offload: TxOffload);
 }
@@ -154,7 +178,9 @@ pub struct HeapBuffer {
     start: usize,
     end: usize,
     rx_checksum: RxChecksum,
+    rx_segment_size: u16,
     tx_offload: TxOffload,
+    rest: Option<Box<HeapBuffer>>,
 }
 
 impl HeapBuffer {
@@ -169,7 +195,9 @@ impl HeapBuffer {
             start: HEADROOM,
             end: HEADROOM,
             rx_checksum: RxChecksum::Unknown,
+            rx_segment_size: 0,
             tx_offload: TxOffload::default(),
+            rest: None,
         }
     }
 
@@ -230,13 +258,40 @@ impl Buffer for HeapBuffer {
         self.end = self.end.min(self.start + len);
     }
     fn share(&self) -> Self {
-        self.clone()
+        HeapBuffer { rest: None, ..self.clone() }
     }
     fn is_shared(&self) -> bool {
         false
     }
+    fn parts(&self) -> usize {
+        1 + self.rest.as_ref().map_or(0, |rest| rest.parts())
+    }
+    fn packet_len(&self) -> usize {
+        self.end - self.start + self.rest.as_ref().map_or(0, |rest| rest.packet_len())
+    }
+    fn chain(&mut self, rest: Self) {
+        assert!(self.rest.is_none(), "a chain behind a chain");
+        self.rest = Some(Box::new(rest));
+    }
+    fn take_rest(&mut self) -> Option<Self> {
+        self.rest.take().map(|rest| *rest)
+    }
+    fn for_each_part(&self, mut each: impl FnMut(&[u8])) {
+        let mut at = Some(self);
+        while let Some(part) = at {
+            each(part.data());
+            at = part.rest.as_deref();
+        }
+    }
     fn rx_checksum(&self) -> RxChecksum {
         self.rx_checksum
+    }
+    fn rx_segment_size(&self) -> u16 {
+        self.rx_segment_size
+    }
+    fn set_rx_coalesced(&mut self, segment_size: u16) {
+        self.rx_segment_size = segment_size;
+        self.rx_checksum = RxChecksum::Good;
     }
     fn set_tx_offload(&mut self, offload: TxOffload) {
         self.tx_offload = offload;

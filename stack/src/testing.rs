@@ -12,31 +12,51 @@ use std::rc::Rc;
 /// Octets of payload that fit a buffer.
 const ROOM: usize = 2048;
 
-type Blocks = Rc<RefCell<Vec<Box<[u8]>>>>;
+/// A buffer's memory, and what is chained behind it: a chain takes no memory of its own.
+#[derive(Debug)]
+struct Block {
+    octets: [u8; HEADROOM + ROOM],
+    rest: Option<PoolBuffer>,
+}
+
+// Boxes, so that taking one moves a pointer and not two kilobytes.
+#[allow(clippy::vec_box)]
+type Blocks = Rc<RefCell<Vec<Box<Block>>>>;
 type Queue = Rc<RefCell<VecDeque<PoolBuffer>>>;
 
 /// A buffer whose memory goes back to its pool. `share` copies, as `HeapBuffer`'s does.
 #[derive(Debug)]
 pub struct PoolBuffer {
-    storage: Box<[u8]>,
+    /// Always there but while it is dropped.
+    block: Option<Box<Block>>,
     pool: Blocks,
     start: usize,
     end: usize,
     rx_checksum: RxChecksum,
+    rx_segment_size: u16,
     tx_offload: TxOffload,
 }
 
 impl PoolBuffer {
     fn take(pool: &Blocks) -> Option<Self> {
-        let storage = pool.borrow_mut().pop()?;
+        let block = pool.borrow_mut().pop()?;
         Some(PoolBuffer {
-            storage,
+            block: Some(block),
             pool: Rc::clone(pool),
             start: HEADROOM,
             end: HEADROOM,
             rx_checksum: RxChecksum::Unknown,
+            rx_segment_size: 0,
             tx_offload: TxOffload::default(),
         })
+    }
+
+    fn block(&self) -> &Block {
+        self.block.as_ref().expect("a live buffer has memory")
+    }
+
+    fn block_mut(&mut self) -> &mut Block {
+        self.block.as_mut().expect("a live buffer has memory")
     }
 
     /// What [`Buffer::set_tx_offload`] was told last.
@@ -48,32 +68,38 @@ impl PoolBuffer {
 
 impl Drop for PoolBuffer {
     fn drop(&mut self) {
-        self.pool.borrow_mut().push(core::mem::take(&mut self.storage));
+        if let Some(mut block) = self.block.take() {
+            drop(block.rest.take());
+            self.pool.borrow_mut().push(block);
+        }
     }
 }
 
 impl Buffer for PoolBuffer {
     fn data(&self) -> &[u8] {
-        &self.storage[self.start..self.end]
+        &self.block().octets[self.start..self.end]
     }
     fn data_mut(&mut self) -> &mut [u8] {
-        &mut self.storage[self.start..self.end]
+        let (start, end) = (self.start, self.end);
+        &mut self.block_mut().octets[start..end]
     }
     fn headroom(&self) -> usize {
         self.start
     }
     fn tailroom(&self) -> usize {
-        self.storage.len() - self.end
+        HEADROOM + ROOM - self.end
     }
     fn prepend(&mut self, n: usize) -> &mut [u8] {
         assert!(n <= self.start, "prepend of {n} octets into {} of headroom", self.start);
         self.start -= n;
-        &mut self.storage[self.start..self.start + n]
+        let start = self.start;
+        &mut self.block_mut().octets[start..start + n]
     }
     fn append(&mut self, n: usize) -> &mut [u8] {
         assert!(n <= self.tailroom(), "append of {n} octets into {} of room", self.tailroom());
         self.end += n;
-        &mut self.storage[self.end - n..self.end]
+        let end = self.end;
+        &mut self.block_mut().octets[end - n..end]
     }
     fn trim_front(&mut self, n: usize) {
         assert!(n <= self.end - self.start, "trim of {n} octets from {}", self.end - self.start);
@@ -85,7 +111,7 @@ impl Buffer for PoolBuffer {
     fn share(&self) -> Self {
         // The pool keeps a reserve for this that `allocate` does not touch.
         let mut copy = PoolBuffer::take(&self.pool).expect("the test's pool has no block left");
-        copy.storage.copy_from_slice(&self.storage);
+        copy.block_mut().octets.copy_from_slice(&self.block().octets);
         (copy.start, copy.end) = (self.start, self.end);
         copy.rx_checksum = self.rx_checksum;
         copy.tx_offload = self.tx_offload;
@@ -94,8 +120,35 @@ impl Buffer for PoolBuffer {
     fn is_shared(&self) -> bool {
         false
     }
+    fn parts(&self) -> usize {
+        1 + self.block().rest.as_ref().map_or(0, Self::parts)
+    }
+    fn packet_len(&self) -> usize {
+        self.end - self.start + self.block().rest.as_ref().map_or(0, Self::packet_len)
+    }
+    fn chain(&mut self, rest: Self) {
+        let before = self.block_mut().rest.replace(rest);
+        assert!(before.is_none(), "a chain behind a chain");
+    }
+    fn take_rest(&mut self) -> Option<Self> {
+        self.block_mut().rest.take()
+    }
+    fn for_each_part(&self, mut each: impl FnMut(&[u8])) {
+        let mut at = Some(self);
+        while let Some(part) = at {
+            each(part.data());
+            at = part.block().rest.as_ref();
+        }
+    }
     fn rx_checksum(&self) -> RxChecksum {
         self.rx_checksum
+    }
+    fn rx_segment_size(&self) -> u16 {
+        self.rx_segment_size
+    }
+    fn set_rx_coalesced(&mut self, segment_size: u16) {
+        self.rx_segment_size = segment_size;
+        self.rx_checksum = RxChecksum::Good;
     }
     fn set_tx_offload(&mut self, offload: TxOffload) {
         self.tx_offload = offload;
@@ -136,7 +189,7 @@ impl TestDevice {
 
     fn between(mac: MacAddr, mtu: u16, blocks: usize, rx: Queue, tx: Queue) -> Self {
         let mut pool = Vec::with_capacity(blocks);
-        pool.resize_with(blocks, || vec![0; HEADROOM + ROOM].into_boxed_slice());
+        pool.resize_with(blocks, || Box::new(Block { octets: [0; HEADROOM + ROOM], rest: None }));
         TestDevice {
             pool: Rc::new(RefCell::new(pool)),
             blocks,

@@ -19,13 +19,21 @@ pub struct PoolBuffer {
     memory: Option<Box<[u8; SIZE]>>,
     start: usize,
     end: usize,
+    segment_size: u16,
+    rest: Option<Box<PoolBuffer>>,
 }
 
 impl PoolBuffer {
     fn new() -> Self {
         let recycled = FREE.with_borrow_mut(Vec::pop);
         let memory = recycled.unwrap_or_else(|| Box::new([0; SIZE]));
-        PoolBuffer { memory: Some(memory), start: HEADROOM, end: HEADROOM }
+        PoolBuffer {
+            memory: Some(memory),
+            start: HEADROOM,
+            end: HEADROOM,
+            segment_size: 0,
+            rest: None,
+        }
     }
 
     fn memory(&self) -> &[u8; SIZE] {
@@ -85,8 +93,34 @@ impl Buffer for PoolBuffer {
     fn is_shared(&self) -> bool {
         false
     }
+    fn parts(&self) -> usize {
+        1 + self.rest.as_ref().map_or(0, |rest| rest.parts())
+    }
+    fn packet_len(&self) -> usize {
+        self.data().len() + self.rest.as_ref().map_or(0, |rest| rest.packet_len())
+    }
+    fn chain(&mut self, rest: Self) {
+        assert!(self.rest.is_none(), "a chain behind a chain");
+        self.rest = Some(Box::new(rest));
+    }
+    fn take_rest(&mut self) -> Option<Self> {
+        self.rest.take().map(|rest| *rest)
+    }
+    fn for_each_part(&self, mut each: impl FnMut(&[u8])) {
+        let mut at = Some(self);
+        while let Some(part) = at {
+            each(part.data());
+            at = part.rest.as_deref();
+        }
+    }
     fn rx_checksum(&self) -> RxChecksum {
-        RxChecksum::Unknown
+        if self.segment_size > 0 { RxChecksum::Good } else { RxChecksum::Unknown }
+    }
+    fn rx_segment_size(&self) -> u16 {
+        self.segment_size
+    }
+    fn set_rx_coalesced(&mut self, segment_size: u16) {
+        self.segment_size = segment_size;
     }
     fn set_tx_offload(&mut self, _: TxOffload) {}
 }

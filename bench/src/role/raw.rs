@@ -5,7 +5,7 @@ use super::ping::{LOST_AFTER, Plan, Reply, SEQUENCE_LEN, measure};
 use super::{Echoed, Ready, say, wait_for_harness};
 use anyhow::{Context, Result, bail, ensure};
 use dpdk::{Eal, EalOptions, MemifRole, Port, PortConfig, Queue};
-use stack::device::{Burst, Device, Offloads};
+use stack::device::{Burst, Device};
 use stack::packet::Buffer;
 use std::time::{Duration, Instant};
 
@@ -85,23 +85,7 @@ pub fn ping(device: &str, plan: &Plan) -> Result<()> {
 
 /// What a report says of a port.
 fn description(port: &Port) -> String {
-    let Offloads {
-        rx_checksum,
-        tx_ipv4_checksum,
-        tx_tcp_checksum,
-        tx_udp_checksum,
-        tso,
-        multi_segment,
-    } = port.offloads();
-    let names = [
-        (rx_checksum, "rx checksum"),
-        (tx_ipv4_checksum, "tx IPv4 checksum"),
-        (tx_tcp_checksum, "tx TCP checksum"),
-        (tx_udp_checksum, "tx UDP checksum"),
-        (tso, "TSO"),
-        (multi_segment, "multi-segment"),
-    ];
-    let used: Vec<&str> = names.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
+    let used: Vec<&str> = port.offloads().names().collect();
     let used = if used.is_empty() { "none".to_owned() } else { used.join(", ") };
     format!("driver {}, DPDK {}, offloads used: {used}", port.driver(), dpdk::version())
 }

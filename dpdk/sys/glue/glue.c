@@ -174,3 +174,21 @@ onwire_dpdk_raise(int fd)
 	onwire_dpdk_note_descriptor(fd);
 	return fd;
 }
+
+/* Drivers that the installed DPDK lacks are left out, so these may not be there. */
+extern int rte_eth_vhost_get_vid_from_port_id(uint16_t port) __attribute__((weak));
+extern int rte_vhost_get_negotiated_features(int vid, uint64_t *features) __attribute__((weak));
+
+uint64_t
+onwire_dpdk_vhost_features(uint16_t port)
+{
+	uint64_t features = 0;
+	int vid;
+
+	if (rte_eth_vhost_get_vid_from_port_id == NULL || rte_vhost_get_negotiated_features == NULL)
+		return 0;
+	vid = rte_eth_vhost_get_vid_from_port_id(port);
+	if (vid < 0 || rte_vhost_get_negotiated_features(vid, &features) != 0)
+		return 0;
+	return features;
+}

@@ -31,6 +31,8 @@ size_t onwire_dpdk_log_read(uint64_t position, char *into, size_t room);
 /* From now on the interrupt thread calls `enter` and `leave` around what it does, and any thread
  * that maps or unmaps memory for the driver calls `mapped` first. */
 void onwire_dpdk_watch_control(void (*enter)(void), void (*leave)(void), void (*mapped)(void));
+/* The virtio features that the peer of a vhost port has agreed to; 0 while there is none. */
+uint64_t onwire_dpdk_vhost_features(uint16_t port);
 
 /* While on, the clock calibration sleeps for milliseconds instead of 100 ms. */
 void onwire_dpdk_fast_calibration(int on);

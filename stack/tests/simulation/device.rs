@@ -22,6 +22,7 @@ struct Memory {
     end: Cell<usize>,
     on_device: Cell<bool>,
     offload: Cell<TxOffload>,
+    segment_size: Cell<u16>,
     pool: Blocks,
 }
 
@@ -31,21 +32,24 @@ impl Drop for Memory {
     }
 }
 
-/// A handle of a block; several may name the same one.
+/// A handle of a block; several may name the same one. What is chained behind it belongs to this
+/// handle alone.
 #[derive(Debug)]
-pub struct SimBuffer(Rc<Memory>);
+pub struct SimBuffer(Rc<Memory>, Option<Box<SimBuffer>>);
 
 impl SimBuffer {
     fn take(pool: &Blocks) -> Option<Self> {
         let octets = pool.borrow_mut().pop()?;
-        Some(SimBuffer(Rc::new(Memory {
+        let memory = Memory {
             octets: UnsafeCell::new(octets),
             start: Cell::new(HEADROOM),
             end: Cell::new(HEADROOM),
             on_device: Cell::new(false),
             offload: Cell::new(TxOffload::default()),
+            segment_size: Cell::new(0),
             pool: Rc::clone(pool),
-        })))
+        };
+        Some(SimBuffer(Rc::new(memory), None))
     }
 
     fn all(&self) -> &[u8] {
@@ -101,13 +105,40 @@ impl Buffer for SimBuffer {
         self.0.end.set(self.0.end.get().min(self.0.start.get() + len));
     }
     fn share(&self) -> Self {
-        SimBuffer(Rc::clone(&self.0))
+        assert!(self.1.is_none(), "a chain has one owner");
+        SimBuffer(Rc::clone(&self.0), None)
     }
     fn is_shared(&self) -> bool {
         Rc::strong_count(&self.0) > 1
     }
+    fn parts(&self) -> usize {
+        1 + self.1.as_ref().map_or(0, |rest| rest.parts())
+    }
+    fn packet_len(&self) -> usize {
+        self.data().len() + self.1.as_ref().map_or(0, |rest| rest.packet_len())
+    }
+    fn chain(&mut self, rest: Self) {
+        assert!(self.1.is_none(), "a chain behind a chain");
+        self.1 = Some(Box::new(rest));
+    }
+    fn take_rest(&mut self) -> Option<Self> {
+        self.1.take().map(|rest| *rest)
+    }
+    fn for_each_part(&self, mut each: impl FnMut(&[u8])) {
+        let mut at = Some(self);
+        while let Some(part) = at {
+            each(part.data());
+            at = part.1.as_deref();
+        }
+    }
     fn rx_checksum(&self) -> RxChecksum {
-        RxChecksum::Unknown
+        if self.0.segment_size.get() > 0 { RxChecksum::Good } else { RxChecksum::Unknown }
+    }
+    fn rx_segment_size(&self) -> u16 {
+        self.0.segment_size.get()
+    }
+    fn set_rx_coalesced(&mut self, segment_size: u16) {
+        self.0.segment_size.set(segment_size);
     }
     fn set_tx_offload(&mut self, offload: TxOffload) {
         self.0.offload.set(offload);
