@@ -105,6 +105,9 @@ pub struct SettingFlags {
     /// The largest IP packet, in octets
     #[arg(long, value_name = "N")]
     pub mtu: Option<String>,
+    /// Whether work on packets is left to the device, or done for several at once: auto or off
+    #[arg(long, value_name = "WHICH")]
+    pub offloads: Option<String>,
     /// How waiting is done: balanced, latency (spin for ever) or throughput
     #[arg(long, value_name = "PROFILE")]
     pub profile: Option<String>,

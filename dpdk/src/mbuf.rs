@@ -311,9 +311,8 @@ impl Buffer for Mbuf {
 
     #[inline]
     fn set_rx_coalesced(&mut self, segment_size: u16) {
-        let flags = sys::ONWIRE_RX_LRO
-            | sys::ONWIRE_RX_IP_CKSUM_GOOD
-            | sys::ONWIRE_RX_L4_CKSUM_GOOD;
+        let flags =
+            sys::ONWIRE_RX_LRO | sys::ONWIRE_RX_IP_CKSUM_GOOD | sys::ONWIRE_RX_L4_CKSUM_GOOD;
         self.set(at::ONWIRE_MBUF_OL_FLAGS, flags);
         self.set(at::ONWIRE_MBUF_TX_OFFLOAD, tx_lengths(0, 0, 0, segment_size));
     }

@@ -20,7 +20,7 @@ use crate::{clock, doorbell, fds, fork, probe, region, sys, thread};
 use control::settings::{Banner, Hugepages, Profile};
 use control::{DeviceSpec, LeaseError, LeaseHolder, RunDir, Settings};
 use core::fmt;
-use dpdk::{Eal, EalOptions, MemifRole, Port, PortConfig};
+use dpdk::{Eal, EalOptions, MemifRole, OffloadPolicy, Port, PortConfig};
 use stack::addr::Cidr;
 use stack::config::Config;
 use std::fs::File as LeaseFile;
@@ -262,6 +262,8 @@ impl Plan {
         let memory = &settings.memory;
         plan.config.setting = settings.device.to_string();
         plan.config.mtu = settings.mtu.unwrap_or(plan.config.mtu);
+        let (checksum, segmentation, coalescing) = settings.offloads.wanted();
+        plan.config.offloads = OffloadPolicy { checksum, segmentation, coalescing };
         plan.config.mbufs = memory.mbufs;
         plan.config.reserve = (memory.mbufs / 16).max(64);
         plan.config.rx_descriptors = memory.rx_descriptors;
@@ -304,6 +306,10 @@ impl Plan {
         }
         if let Some(gateway) = settings.gateway {
             line += &format!(", gateway {gateway}");
+        }
+        let offloads: Vec<&str> = port.offloads().names().collect();
+        if !offloads.is_empty() {
+            line += &format!(", offloads {}", offloads.join(" "));
         }
         Some(line)
     }

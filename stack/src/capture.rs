@@ -4,6 +4,7 @@
 //! `shard` taps every frame into it and somebody reads it now and then; a slow reader loses new
 //! frames, never old ones, and is told how many.
 
+use crate::packet::Buffer;
 use crate::stats::CaptureCounters;
 use crate::time::Instant;
 
@@ -84,19 +85,42 @@ impl Capture {
         }
     }
 
-    #[cold]
-    fn record(&mut self, now: Instant, direction: Direction, pieces: [&[u8]; 2]) {
-        let wire_len: usize = pieces.iter().map(|piece| piece.len()).sum();
+    /// Records one frame that may consist of several buffers.
+    #[inline]
+    pub fn tap_packet<B: Buffer>(&mut self, now: Instant, direction: Direction, packet: &B) {
+        if !self.on {
+            return;
+        }
+        if packet.parts() == 1 {
+            return self.record(now, direction, [packet.data(), &[]]);
+        }
+        let Some(mut left) = self.begin(now, direction, packet.packet_len()) else { return };
+        packet.for_each_part(|part| {
+            let n = part.len().min(left);
+            self.write(&part[..n]);
+            left -= n;
+        });
+    }
+
+    /// Writes a record's header; returns how many octets are to follow, if there is room.
+    fn begin(&mut self, now: Instant, direction: Direction, wire_len: usize) -> Option<usize> {
         let len = wire_len.min(self.snapshot);
         if HEADER + len > self.ring.len() - self.used {
             self.counters.dropped += 1;
-            return;
+            return None;
         }
         self.counters.captured += 1;
         self.write(&now.as_nanos().to_ne_bytes());
         self.write(&(wire_len as u32).to_ne_bytes());
         self.write(&(len as u32).to_ne_bytes());
         self.write(&[u8::from(direction == Direction::Sent)]);
+        Some(len)
+    }
+
+    #[cold]
+    fn record(&mut self, now: Instant, direction: Direction, pieces: [&[u8]; 2]) {
+        let wire_len: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let Some(len) = self.begin(now, direction, wire_len) else { return };
         let first = len.min(pieces[0].len());
         self.write(&pieces[0][..first]);
         self.write(&pieces[1][..len - first]);

@@ -137,6 +137,9 @@ pub struct TcpConfig {
     pub fast_open_key: Option<FastOpenKey>,
     /// `tcp_challenge_ack_limit` per second (RFC 5961 §7).
     pub challenge_acks_per_second: u32,
+    /// Segments that may leave as one unit, to be cut later; 0 and 1 mean each on its own. The
+    /// shard sets it to what the device takes.
+    pub unit_segments: u16,
 }
 
 impl Default for TcpConfig {
@@ -167,6 +170,7 @@ impl Default for TcpConfig {
             fast_open: 1,
             fast_open_key: None,
             challenge_acks_per_second: 1_000,
+            unit_segments: 0,
         }
     }
 }
@@ -190,6 +194,10 @@ pub struct Config {
     pub max_receive_buffer: u32,
     /// Largest value `SO_SNDBUF` can set before doubling (`wmem_max`).
     pub max_send_buffer: u32,
+    /// Whether TCP segments leave in units that are cut by the device or last thing before it.
+    pub segment: bool,
+    /// Whether received segments that follow each other are joined.
+    pub coalesce: bool,
     /// TCP's settings.
     pub tcp: TcpConfig,
     /// Table sizes.
@@ -207,6 +215,8 @@ impl Default for Config {
             udp_receive_buffer: 212_992,
             max_receive_buffer: 212_992,
             max_send_buffer: 212_992,
+            segment: true,
+            coalesce: true,
             tcp: TcpConfig::default(),
             capacity: Capacity::default(),
         }

@@ -55,6 +55,18 @@ counters! {
         tx_no_buffer,
         /// Frames kept because the device had no room for them at once.
         tx_backlogged,
+        /// Units of several TCP segments that the device was given to cut (TSO).
+        tx_tso_packets,
+        /// Segments in them.
+        tx_tso_segments,
+        /// Units of several TCP segments that were cut before the device (GSO).
+        tx_gso_packets,
+        /// Packets that the device handed over as several segments joined (LRO).
+        rx_lro_packets,
+        /// Packets joined of several segments of one burst (GRO).
+        rx_gro_packets,
+        /// Frames in them.
+        rx_gro_frames,
     }
 }
 

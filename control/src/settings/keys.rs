@@ -210,6 +210,25 @@ pub(super) const KEYS: &[Key] = &[
         mac
     ),
     plain!(
+        "offloads",
+        offloads.all,
+        "Whether work on packets is left to the device, or done for several at once.",
+        "give auto or off"
+    ),
+    plain!("checksum", offloads.checksum, "Checksums by the device.", "give auto or off"),
+    plain!(
+        "tso",
+        offloads.tso,
+        "TCP segments sent in units, cut by the device or just before it.",
+        "give auto or off"
+    ),
+    plain!(
+        "gro",
+        offloads.gro,
+        "Received TCP segments joined, by the device or within a burst.",
+        "give auto or off"
+    ),
+    plain!(
         "profile",
         profile,
         "How waiting is done: spin briefly, for ever, or hardly.",

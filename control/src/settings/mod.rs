@@ -92,6 +92,39 @@ choice! {
 }
 
 choice! {
+    /// Whether work on packets is left to the device, or done for several at once.
+    Offload {
+        /// Where it pays.
+        #[default]
+        Auto = "auto",
+        /// Never.
+        Off = "off",
+    }
+}
+
+/// Which of them are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Offloading {
+    /// Any at all.
+    pub all: Offload,
+    /// Checksums by the device, both ways.
+    pub checksum: Offload,
+    /// TCP sends units that the device cuts into segments, or that are cut just before it.
+    pub tso: Offload,
+    /// Received segments are joined, by the device or within a burst.
+    pub gro: Offload,
+}
+
+impl Offloading {
+    /// Whether checksums, segmentation and joining may be left to others.
+    #[must_use]
+    pub fn wanted(self) -> (bool, bool, bool) {
+        let on = |one: Offload| self.all == Offload::Auto && one == Offload::Auto;
+        (on(self.checksum), on(self.tso), on(self.gro))
+    }
+}
+
+choice! {
     /// Whether DPDK's memory comes from hugepages.
     Hugepages {
         /// When there are enough of them.
@@ -149,6 +182,8 @@ pub struct Settings {
     pub mtu: Option<u16>,
     /// Our Ethernet address; `None`: the device's.
     pub mac: Option<MacAddr>,
+    /// What is left to the device or done for several packets at once.
+    pub offloads: Offloading,
     /// How waiting is done.
     pub profile: Profile,
     /// How long a waiting thread spins before it sleeps; `None`: as the profile says.
@@ -191,6 +226,7 @@ impl Default for Settings {
             routes: Vec::new(),
             mtu: None,
             mac: None,
+            offloads: Offloading::default(),
             profile: Profile::default(),
             spin: None,
             loopback: Loopback::default(),
@@ -220,7 +256,10 @@ impl Settings {
     #[must_use]
     #[allow(clippy::needless_update)] // A field the stack gains later keeps its default.
     pub fn to_stack_config(&self) -> Config {
+        let (_, segment, coalesce) = self.offloads.wanted();
         Config {
+            segment,
+            coalesce,
             addresses: self.addresses.clone(),
             routes: self.gateway_route().into_iter().chain(self.routes.iter().copied()).collect(),
             mtu: self.mtu.unwrap_or(1500),

@@ -13,10 +13,12 @@ mod api;
 mod arp;
 mod backlog;
 mod errors;
+mod gro;
 mod listing;
 mod loopback;
 mod quick;
 mod rx;
+mod segmentation;
 #[cfg(test)]
 mod tests;
 mod tx;
@@ -143,6 +145,8 @@ impl Counters {
 pub struct Shard<D: Device> {
     device: D,
     offloads: Offloads,
+    /// Segments of one burst that follow each other are joined.
+    coalesce: bool,
     mac: MacAddr,
     mtu: u16,
     /// The largest IP packet that one buffer should hold on routes without a smaller MTU.
@@ -207,8 +211,12 @@ impl<D: Device> Shard<D> {
         let piece = u16::try_from(room).unwrap_or(u16::MAX).max(mtu);
         let capacity = &config.capacity;
         let loopback_limit = capacity.loopback_frames;
+        let offloads = device.offloads();
+        let mut tcp = config.tcp;
+        tcp.unit_segments = segmentation::unit_segments(config, &offloads);
         Shard {
-            offloads: device.offloads(),
+            offloads,
+            coalesce: config.coalesce,
             mac: device.mac(),
             mtu,
             piece,
@@ -220,7 +228,7 @@ impl<D: Device> Shard<D> {
             neighbors: Neighbors::new(capacity.neighbors, capacity.unresolved_packets, &mut rng),
             icmp: Icmp::new(),
             path_mtus: PathMtus::new(),
-            tcp: Tcp::new(&config.tcp, capacity, config.ephemeral_ports, mtu, &mut rng),
+            tcp: Tcp::new(&tcp, capacity, config.ephemeral_ports, mtu, &mut rng),
             udp: Udp::new(config, &mut rng),
             rng,
             capture: Capture::new(capacity.capture_octets),

@@ -35,9 +35,10 @@ struct Plain {
 }
 
 impl Plain {
-    /// The segment in `frame`, if it is that plain. Nothing is verified yet.
+    /// The segment that starts with `frame` and has `len` octets, if it is that plain. Nothing is
+    /// verified yet.
     #[inline]
-    fn parse(frame: &[u8], mac: [u8; 6]) -> Option<Plain> {
+    fn parse(frame: &[u8], len: usize, mac: [u8; 6]) -> Option<Plain> {
         let fixed = frame.first_chunk::<{ HEADERS + 20 }>()?;
         let word = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
         let address =
@@ -47,7 +48,9 @@ impl Plain {
             && fixed[12..15] == [0x08, 0x00, 0x45]
             && word(20) & 0x3fff == 0
             && fixed[23] == TCP
-            && (IPV4 + 20..=frame.len() - ETHERNET).contains(&total_len);
+            && (IPV4 + 20..=len - ETHERNET).contains(&total_len)
+            // What is in several buffers has no padding that would have to be found.
+            && (len == frame.len() || len == ETHERNET + total_len);
         plain.then(|| Plain {
             source: address(26),
             destination: address(30),
@@ -59,7 +62,13 @@ impl Plain {
         })
     }
 
-    /// Whether both checksums are right.
+    /// Whether the IP header's checksum is right.
+    #[inline]
+    fn verify_ip(&self, frame: &[u8]) -> bool {
+        frame.get(ETHERNET..HEADERS).is_some_and(|ip| Sum::of(ip).finish() == 0)
+    }
+
+    /// Whether both checksums are right; not if the segment is in several buffers.
     #[inline]
     fn verify(&self, frame: &[u8]) -> bool {
         let (Some(ip), Some(tcp)) =
@@ -80,14 +89,20 @@ impl<D: Device> Shard<D> {
         now: Instant,
         mut frame: D::Buffer,
     ) -> Option<D::Buffer> {
-        let Some(plain) = Plain::parse(frame.data(), self.mac.0) else { return Some(frame) };
+        let len = frame.packet_len();
+        let Some(plain) = Plain::parse(frame.data(), len, self.mac.0) else { return Some(frame) };
         // The addresses of a connection were judged when it was opened.
         let (local, remote) = (plain.destination, plain.source);
         let ports = (plain.destination_port, plain.source_port);
         let Some(socket) = self.tcp.find_connected(local, remote, ports) else {
             return Some(frame);
         };
-        if frame.rx_checksum() != RxChecksum::Good && !plain.verify(frame.data()) {
+        let sound = match frame.rx_checksum() {
+            RxChecksum::Good => true,
+            RxChecksum::TransportGood => plain.verify_ip(frame.data()),
+            RxChecksum::Unknown | RxChecksum::Bad => plain.verify(frame.data()),
+        };
+        if !sound {
             return Some(frame);
         }
         self.counters.ip.in_receives += 1;
@@ -120,7 +135,7 @@ impl<D: Device> Shard<D> {
         let Some(mac) = self.neighbors.ready(now, neighbor) else { return Some(transmit) };
         self.counters.ip.out_requests += 1;
         let Transmit { mut packet, traffic_class, hop_limit, header_len, .. } = transmit;
-        self.fill_checksum(&mut packet, source, destination, header_len);
+        let by_device = self.fill_checksum(&mut packet, source, destination, header_len);
         let total_len = (IPV4 + len) as u16;
         let [s0, s1, s2, s3] = source.octets();
         let [d0, d1, d2, d3] = destination.octets();
@@ -129,7 +144,7 @@ impl<D: Device> Shard<D> {
         let sum: u32 = pairs.iter().map(|(a, b)| u32::from(*a) << 8 | u32::from(*b)).sum();
         let sum = sum + u32::from(total_len) + 0x4000;
         let sum = (sum & 0xffff) + (sum >> 16);
-        let checksum = if self.offloads.tx_ipv4_checksum && self.offloads.tx_tcp_checksum {
+        let checksum = if by_device && self.offloads.tx_ipv4_checksum {
             [0, 0]
         } else {
             (!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes()
@@ -166,7 +181,7 @@ impl<D: Device> Shard<D> {
         None
     }
 
-    /// The segment's checksum, by us or by the device.
+    /// The segment's checksum, by us or by the device: whether by the device.
     #[inline]
     fn fill_checksum(
         &mut self,
@@ -174,9 +189,12 @@ impl<D: Device> Shard<D> {
         source: Ipv4Addr,
         destination: Ipv4Addr,
         header_len: u8,
-    ) {
-        let pseudo = pseudo_header_v4(source, destination, TCP, packet.data().len());
-        let value = if self.offloads.tx_tcp_checksum {
+    ) -> bool {
+        let len = packet.data().len();
+        let pseudo = pseudo_header_v4(source, destination, TCP, len);
+        let by_device =
+            self.offloads.tx_tcp_checksum && len >= usize::from(self.offloads.checksum_from);
+        let value = if by_device {
             packet.set_tx_offload(TxOffload {
                 l2_len: ETHERNET as u8,
                 l3_len: IPV4 as u8,
@@ -187,10 +205,15 @@ impl<D: Device> Shard<D> {
             });
             pseudo.fold()
         } else {
+            if self.offloads.tx_tcp_checksum {
+                // The last transmission of the same buffer may have been longer.
+                packet.set_tx_offload(TxOffload::default());
+            }
             pseudo.plus(Sum::of(packet.data())).finish()
         };
         if let Some(field) = packet.data_mut().get_mut(TCP_CHECKSUM_AT..TCP_CHECKSUM_AT + 2) {
             field.copy_from_slice(&value.to_be_bytes());
         }
+        by_device
     }
 }

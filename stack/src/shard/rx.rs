@@ -1,5 +1,6 @@
 //! The way in: device → Ethernet → IPv4 → verdict → transport.
 
+use super::gro::{Look, Run};
 use super::{RX_BURSTS, Shard, tcp_context, udp_context};
 use crate::capture::Direction;
 use crate::device::{BURST, Burst, Device};
@@ -11,7 +12,10 @@ use crate::udp::{Arrived, Delivery};
 use crate::wire::checksum::{Sum, pseudo_header};
 use crate::wire::ethernet::{self, EtherType};
 use crate::wire::icmpv4::{self, unreachable};
-use crate::wire::ipv4::{Header, Protocol, Verify};
+use crate::wire::ipv4::{Header, Malformed, Protocol, Verify};
+
+/// Buffers behind the first that a datagram may come in.
+const MAX_PARTS: usize = 48;
 
 /// A received packet on its way to a transport.
 pub(super) struct Inbound<'a, B> {
@@ -32,18 +36,30 @@ impl<B: Buffer> Inbound<'_, B> {
 
     /// Whether nobody needs to verify the transport's checksum: the device did, or it never left.
     fn is_verified(&self) -> bool {
-        let good = |buffer: &B| buffer.rx_checksum() == RxChecksum::Good;
+        let good = |buffer: &B| {
+            matches!(buffer.rx_checksum(), RxChecksum::Good | RxChecksum::TransportGood)
+        };
         // Devices do not look into fragments.
         self.arrival == Arrival::Loopback || (self.rest.is_empty() && good(&self.first))
     }
 
     fn len(&self) -> usize {
-        self.first.data().len() + self.rest.iter().flatten().map(|b| b.data().len()).sum::<usize>()
+        let rest: usize = self.rest.iter().flatten().map(|b| b.data().len()).sum();
+        self.first.packet_len() + rest
     }
 
     pub fn sum(&self) -> Sum {
-        let first = Sum::of(self.first.data());
-        self.rest.iter().flatten().fold(first, |sum, part| sum.plus(Sum::of(part.data())))
+        if self.first.parts() == 1 && self.rest.is_empty() {
+            return Sum::of(self.first.data());
+        }
+        let (mut sum, mut len) = (Sum::default(), 0);
+        let mut add = |part: &[u8]| {
+            sum = sum.plus(Sum::of(part).at(len));
+            len += part.len();
+        };
+        self.first.for_each_part(&mut add);
+        self.rest.iter().flatten().for_each(|part| add(part.data()));
+        sum
     }
 
     pub fn meta(&self) -> IpMeta {
@@ -77,17 +93,63 @@ impl<D: Device> Shard<D> {
     /// Handles each frame to completion.
     #[inline]
     pub(super) fn handle_burst(&mut self, now: Instant, frames: &mut Burst<D::Buffer>) {
+        if frames.len() > 1 && self.coalesce {
+            return self.on_burst(now, frames);
+        }
         // Drained, not consumed: an iterator by value would move all of the array's room.
         for frame in frames.drain(..) {
+            self.note_coalesced(&frame);
             self.on_frame(now, frame);
         }
+    }
+
+    /// Counts what the device has joined.
+    #[inline]
+    fn note_coalesced(&mut self, frame: &D::Buffer) {
+        if frame.parts() > 1 && frame.rx_segment_size() > 0 {
+            self.counters.interface.rx_lro_packets += 1;
+        }
+    }
+
+    /// Frames that came together: segments of a flow that follow each other become one.
+    fn on_burst(&mut self, now: Instant, frames: &mut Burst<D::Buffer>) {
+        let mut run = Run::new();
+        for frame in frames.drain(..) {
+            let Some(look) = Look::at(&frame) else {
+                self.end_run(now, &mut run);
+                self.note_coalesced(&frame);
+                self.on_frame(now, frame);
+                continue;
+            };
+            let frame = if run.is_empty() {
+                frame
+            } else {
+                let Err(frame) = run.join(frame, look) else { continue };
+                self.end_run(now, &mut run);
+                frame
+            };
+            run.begin(frame, look);
+        }
+        self.end_run(now, &mut run);
+    }
+
+    fn end_run(&mut self, now: Instant, run: &mut Run<D::Buffer>) {
+        let Some((frame, count)) = run.finish() else { return };
+        if count > 1 {
+            let interface = &mut self.counters.interface;
+            interface.rx_frames += count as u64 - 1;
+            interface.rx_octets += run.header_octets(count) as u64;
+            interface.rx_gro_packets += 1;
+            interface.rx_gro_frames += count as u64;
+        }
+        self.on_frame(now, frame);
     }
 
     fn on_frame(&mut self, now: Instant, frame: D::Buffer) {
         let interface = &mut self.counters.interface;
         interface.rx_frames += 1;
-        interface.rx_octets += frame.data().len() as u64;
-        self.capture.tap(now, Direction::Received, [frame.data(), &[]]);
+        interface.rx_octets += frame.packet_len() as u64;
+        self.capture.tap_packet(now, Direction::Received, &frame);
         let Some(mut frame) = self.receive_quickly(now, frame) else { return };
         let interface = &mut self.counters.interface;
         let Some(header) = ethernet::Header::parse(frame.data()) else {
@@ -118,10 +180,14 @@ impl<D: Device> Shard<D> {
         counters.in_receives += 1;
         let verified = arrival == Arrival::Loopback || packet.rx_checksum() == RxChecksum::Good;
         let verify = if verified { Verify::Nothing } else { Verify::Checksum };
-        let header = match Header::parse(packet.data(), verify) {
+        let whole = packet.packet_len();
+        let header = match Header::parse_within(packet.data(), whole, verify) {
             Ok(header) => header,
             Err(malformed) => return ip::count_malformed(malformed, counters),
         };
+        if packet.parts() > 1 {
+            return self.on_long_ipv4(now, arrival, packet, header);
+        }
         match self.ip.classify(&header, arrival) {
             Verdict::Deliver(cast) => {
                 packet.truncate(usize::from(header.total_len));
@@ -138,6 +204,52 @@ impl<D: Device> Shard<D> {
                     self.deliver(now, Inbound { header, arrival, cast, first, rest });
                 }
             }
+            Verdict::Forward => self.on_unclaimed(packet),
+            Verdict::Drop(reason) => ip::count_drop(reason, counters),
+        }
+    }
+
+    /// A packet in several buffers: coalesced segments, or a frame longer than a buffer.
+    fn on_long_ipv4(
+        &mut self,
+        now: Instant,
+        arrival: Arrival,
+        mut packet: D::Buffer,
+        header: Header,
+    ) {
+        let counters = &mut self.counters.ip;
+        // Ethernet pads short frames only. Fragments of that length are nobody's.
+        if packet.packet_len() != usize::from(header.total_len) || header.is_fragment() {
+            return ip::count_malformed(Malformed::TotalLength, counters);
+        }
+        let segment = usize::from(packet.rx_segment_size());
+        if segment > 0 {
+            let joined = usize::from(header.payload_len()).div_ceil(segment).max(1);
+            // As Linux counts: what was on the wire.
+            counters.in_receives += joined as u64 - 1;
+        }
+        match self.ip.classify(&header, arrival) {
+            Verdict::Deliver(cast) if header.protocol == Protocol::Tcp => {
+                packet.trim_front(usize::from(header.header_len));
+                let rest = &mut [];
+                self.deliver(now, Inbound { header, arrival, cast, first: packet, rest });
+            }
+            Verdict::Deliver(cast) => {
+                packet.trim_front(usize::from(header.header_len));
+                let mut rest: [Option<D::Buffer>; MAX_PARTS] = [const { None }; MAX_PARTS];
+                let mut behind = packet.take_rest();
+                let mut places = rest.iter_mut();
+                while let Some(mut part) = behind {
+                    behind = part.take_rest();
+                    let Some(place) = places.next() else {
+                        return ip::count_malformed(Malformed::TotalLength, counters);
+                    };
+                    *place = Some(part);
+                }
+                let rest = &mut rest;
+                self.deliver(now, Inbound { header, arrival, cast, first: packet, rest });
+            }
+            Verdict::Reassemble(_) => {}
             Verdict::Forward => self.on_unclaimed(packet),
             Verdict::Drop(reason) => ip::count_drop(reason, counters),
         }

@@ -99,6 +99,15 @@ impl<D: Device> Shard<D> {
 
     #[cold]
     fn send_tcp(&mut self, now: Instant, transmit: Transmit<D::Buffer>) {
+        if transmit.segment_size > 0 {
+            return self.send_unit(now, transmit);
+        }
+        self.send_segment(now, transmit);
+    }
+
+    /// Sends a segment, or a unit that the device cuts.
+    #[inline]
+    pub(super) fn send_segment(&mut self, now: Instant, transmit: Transmit<D::Buffer>) {
         let Transmit {
             source,
             destination,
@@ -255,7 +264,7 @@ impl<D: Device> Shard<D> {
 
     /// The first station on the way to `destination`.
     #[inline]
-    fn hop(&mut self, destination: IpAddr) -> Option<Hop> {
+    pub(super) fn hop(&mut self, destination: IpAddr) -> Option<Hop> {
         if let Some((_, hop)) = self.last_hop.filter(|(last, _)| *last == destination) {
             return Some(hop);
         }
@@ -286,12 +295,13 @@ impl<D: Device> Shard<D> {
             Checksum::Tcp => (TCP_CHECKSUM_AT, L4Checksum::Tcp, self.offloads.tx_tcp_checksum),
             Checksum::Udp => (UDP_CHECKSUM_AT, L4Checksum::Udp, self.offloads.tx_udp_checksum),
         };
-        let len = out.packet.data().len();
-        if len < at + 2 {
+        let len = out.packet.packet_len();
+        if out.packet.data().len() < at + 2 {
             return self.put_ip_header(out, ChecksumBy::Stack);
         }
         let protocol = out.protocol.number();
         let segmented = out.segment_size > 0 && self.offloads.tso;
+        let by_device = by_device && len >= usize::from(self.offloads.checksum_from);
         // A device that cuts segments adds each one's length itself.
         let summed = if segmented { 0 } else { len };
         let pseudo = pseudo_header(out.source, out.destination, protocol, summed);
@@ -299,6 +309,10 @@ impl<D: Device> Shard<D> {
             let sum = pseudo.plus(Sum::of(out.packet.data())).finish();
             let sum = if out.checksum == Checksum::Udp { udp::nonzero(sum) } else { sum };
             out.packet.data_mut()[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+            // The last transmission of the same buffer may have asked for more.
+            if self.offloads.tx_tcp_checksum {
+                out.packet.set_tx_offload(TxOffload::default());
+            }
             return self.put_ip_header(out, ChecksumBy::Stack);
         }
         out.packet.data_mut()[at..at + 2].copy_from_slice(&pseudo.fold().to_be_bytes());
@@ -319,7 +333,7 @@ impl<D: Device> Shard<D> {
         let (IpAddr::V4(source), IpAddr::V4(destination)) = (out.source, out.destination) else {
             return;
         };
-        let total_len = ipv4::HEADER_LEN + out.packet.data().len();
+        let total_len = ipv4::HEADER_LEN + out.packet.packet_len();
         let header = Header {
             header_len: ipv4::HEADER_LEN as u8,
             traffic_class: out.traffic_class,
@@ -350,9 +364,9 @@ impl<D: Device> Shard<D> {
         }
         let header = ethernet::Header { destination, source: self.mac, ether_type };
         header.emit(packet.prepend(ethernet::HEADER_LEN));
-        self.capture.tap(now, Direction::Sent, [packet.data(), &[]]);
+        self.capture.tap_packet(now, Direction::Sent, &packet);
         self.counters.interface.tx_frames += 1;
-        self.counters.interface.tx_octets += packet.data().len() as u64;
+        self.counters.interface.tx_octets += packet.packet_len() as u64;
         self.frames.push(packet);
         if self.frames.is_full() {
             self.send_frames();

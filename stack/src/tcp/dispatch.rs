@@ -2,7 +2,7 @@
 
 use super::connection::{Connection, Established};
 use super::demux::{Target, Tuple};
-use super::input::{Arrival, Step};
+use super::input::{Arrival, Step, segments_in};
 use super::opening::passive::{Admission, Beginning, admit};
 use super::opening::{Verdict, early};
 use super::reply::Reply;
@@ -28,7 +28,7 @@ pub(super) struct Inbound<B> {
 
 impl<B: Buffer> Inbound<B> {
     pub fn payload_len(&self) -> u32 {
-        self.packet.data().len().saturating_sub(self.header_len) as u32
+        self.packet.packet_len().saturating_sub(self.header_len) as u32
     }
 }
 
@@ -40,7 +40,7 @@ impl<B: Buffer> Tcp<B> {
         meta: IpMeta,
         packet: B,
     ) {
-        cx.counters.segments_in += 1;
+        cx.counters.segments_in += u64::from(segments_in(&packet, packet.packet_len()));
         let parsed = Header::parse(packet.data());
         let Ok((header, header_len)) = parsed else {
             cx.counters.malformed += 1;
@@ -100,7 +100,7 @@ impl<B: Buffer> Tcp<B> {
         (hop_limit, _traffic_class): (u8, u8),
         packet: B,
     ) {
-        cx.counters.segments_in += 1;
+        cx.counters.segments_in += u64::from(segments_in(&packet, packet.packet_len()));
         let Ok((header, header_len)) = Header::parse(packet.data()) else {
             cx.counters.malformed += 1;
             return;

@@ -35,12 +35,28 @@ pub(crate) struct Arrival<'h, B> {
     pub seq: SeqNumber,
     /// Octets of payload.
     pub len: u32,
+    /// Octets of payload of each of the segments that it was joined of; its own if of one.
+    pub segment_size: u32,
+    /// How many those were.
+    pub segments: u32,
     pub fin: bool,
+}
+
+/// How many segments `len` octets of `packet` were on the wire.
+#[inline]
+pub(crate) fn segments_in<B: Buffer>(packet: &B, len: usize) -> u32 {
+    match u32::from(packet.rx_segment_size()) {
+        0 => 1,
+        size => (len as u32).div_ceil(size).max(1),
+    }
 }
 
 impl<'h, B: Buffer> Arrival<'h, B> {
     pub fn new(header: &'h Header, packet: B, header_len: usize) -> Self {
-        let len = packet.data().len().saturating_sub(header_len) as u32;
+        let len = packet.packet_len().saturating_sub(header_len);
+        let segments = segments_in(&packet, len);
+        let len = len as u32;
+        let segment_size = if segments > 1 { u32::from(packet.rx_segment_size()) } else { len };
         let syn = u32::from(header.flags.contains(Flags::SYN));
         Arrival {
             header,
@@ -48,6 +64,8 @@ impl<'h, B: Buffer> Arrival<'h, B> {
             offset: header_len as u32,
             seq: header.seq + syn,
             len,
+            segment_size,
+            segments,
             fin: header.flags.contains(Flags::FIN),
         }
     }
@@ -65,7 +83,7 @@ impl Connection {
         env: &mut Env<'_, '_, A>,
         mut arrival: Arrival<'_, A::Buffer>,
     ) {
-        self.stats.segments_in = self.stats.segments_in.wrapping_add(1);
+        self.stats.segments_in = self.stats.segments_in.wrapping_add(arrival.segments);
         if self.state == State::Closed {
             return;
         }

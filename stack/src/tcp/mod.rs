@@ -44,6 +44,7 @@ mod tests;
 mod text;
 mod time_wait;
 mod timers;
+mod unit;
 
 use crate::collections::{Handle, IndexList, Slab, TimerWheel};
 use crate::config::{Capacity, FastOpenKey, TcpConfig};

@@ -156,7 +156,9 @@ impl Connection {
             }
             return Ok(None);
         }
-        let sent = self.transmit_new(env)?;
+        let count = self.unit_len(env);
+        let sent =
+            if count > 1 { Some(self.transmit_unit(env, count)?) } else { self.transmit_new(env)? };
         let limited = self.send.in_flight() >= self.window.cwnd;
         self.note_window_use(limited);
         Ok(sent)
@@ -222,7 +224,7 @@ impl Connection {
 
     /// How many segments Linux gives to the device as one packet: about a millisecond's worth at
     /// the pace of the window, more on short paths, but not less than `tcp_min_tso_segs`.
-    fn burst_limit<A: Allocator>(&self, env: &Env<'_, '_, A>) -> u16 {
+    pub(super) fn burst_limit<A: Allocator>(&self, env: &Env<'_, '_, A>) -> u16 {
         let mss = self.send.mss.max(1);
         let most = u32::from(u16::MAX) / mss;
         let (srtt, min_rtt) = (u64::from(self.rtt.srtt_us()), self.rtt.min_us);
@@ -244,29 +246,35 @@ impl Connection {
             self.send.burst_limit = self.burst_limit(env);
         }
         let transmit = self.transmit_chunk(env, index)?;
-        let full = self.send.burst + 1 >= self.send.burst_limit;
-        self.send.burst = if full { 0 } else { self.send.burst + 1 };
+        self.after_new(env, index, 1);
+        Ok(Some(transmit))
+    }
+
+    /// The first `count` unsent segments, the last of them at `last`, have left.
+    pub(super) fn after_new<A: Allocator>(&mut self, env: &Env<'_, '_, A>, last: u32, count: u32) {
+        let sent = u32::from(self.send.burst) + count;
+        let full = sent >= u32::from(self.send.burst_limit);
+        self.send.burst = if full { 0 } else { sent as u16 };
         let first = self.send.packets_out == 0;
-        let Some(chunk) = env.pool.at(index) else { return Ok(None) };
+        let Some(chunk) = env.pool.at(last) else { return };
         let (end, len, next) = (chunk.end(), chunk.len, chunk.next);
         self.send.unsent = next;
         self.send.nxt = end;
-        self.send.packets_out += 1;
+        self.send.packets_out += count;
         self.send.last_sent = env.cx.now;
-        if len < mss {
+        if len < self.send.mss {
             self.send.small_end = end;
         }
         if self.recovery.phase == Phase::Recovery {
-            self.recovery.prr.sent += 1;
+            self.recovery.prr.sent += count;
         }
-        self.stats.octets_sent += u64::from(len);
+        self.stats.octets_sent += u64::from(len) * u64::from(count);
         self.receive.ack.on_sent_data(env.cx.now);
         let renew =
             matches!(self.timers.alarm, Alarm::None | Alarm::TailProbe | Alarm::WindowProbe);
         if first || renew {
             self.rearm(env);
         }
-        Ok(Some(transmit))
     }
 
     /// RFC 7661 in the form Linux uses: growth needs to know how much of the window was used.
@@ -398,7 +406,7 @@ impl Connection {
     }
 
     /// Puts the header in front of `buffer`, and takes note of all that it tells the peer.
-    fn finish_segment<A: Allocator>(
+    pub(super) fn finish_segment<A: Allocator>(
         &mut self,
         env: &mut Env<'_, '_, A>,
         mut flags: Flags,

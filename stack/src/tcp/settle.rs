@@ -283,7 +283,8 @@ impl<B: Buffer> Tcp<B> {
                 None => Ok(None),
             };
             let Ok(sent) = sent else { return self.no_buffer(cx) };
-            self.turn += 1;
+            let unit = sent.as_ref().is_some_and(|sent| sent.segment_size > 0);
+            self.turn += if unit { TURN / 2 } else { 1 };
             let more = sent.is_some() && self.may_send_more(index);
             if !more || self.turn >= TURN {
                 self.turn = 0;

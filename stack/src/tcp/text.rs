@@ -13,6 +13,18 @@ use crate::packet::{Allocator, Buffer};
 use crate::readiness::Readiness;
 use crate::time::Instant;
 
+/// The octet at `position` of a packet.
+fn octet_of<B: Buffer>(packet: &B, position: usize) -> Option<u8> {
+    let (mut found, mut before) = (None, 0);
+    packet.for_each_part(|part| {
+        if let Some(octet) = position.checked_sub(before).and_then(|at| part.get(at)) {
+            found = found.or(Some(*octet));
+        }
+        before += part.len();
+    });
+    found
+}
+
 /// When the pool has no more than this left, received data is joined or dropped, not hoarded.
 const SCARCE: usize = 96;
 
@@ -33,8 +45,8 @@ impl Connection {
             let packet = arrival.packet.as_ref();
             if at.at_or_after(arrival.seq) && at.before(arrival.seq + arrival.len) {
                 let position = (arrival.offset + at.since(arrival.seq)) as usize;
-                if let Some(octet) = packet.and_then(|p| p.data().get(position)) {
-                    self.receive.urgent = Urgent::Valid(*octet);
+                if let Some(octet) = packet.and_then(|packet| octet_of(packet, position)) {
+                    self.receive.urgent = Urgent::Valid(octet);
                     self.edges |= Readiness::PRIORITY;
                 }
             }
@@ -149,25 +161,44 @@ impl Connection {
         packet: A::Buffer,
         arrival: &Arrival<'_, A::Buffer>,
     ) {
-        let now = env.cx.now;
         let before = self.receive.nxt;
+        let data_in = &mut self.stats.data_segments_in;
+        *data_in = data_in.wrapping_add(arrival.segments);
+        // Each buffer of a chain is a piece of its own; what is acknowledged, and whether at
+        // once, is decided for all of them together.
+        let (mut seq, mut left, mut offset) = (arrival.seq, arrival.len, arrival.offset);
+        let mut next = Some(packet);
+        while let Some(mut packet) = next.take() {
+            next = packet.take_rest();
+            let len = (packet.data().len() as u32).saturating_sub(offset).min(left);
+            if len > 0 {
+                let taken = self.take_part(env, packet, seq, offset, len);
+                if matches!(taken, Assembled::NoRoom | Assembled::NoMemory) {
+                    break;
+                }
+            }
+            (seq, left, offset) = (seq + len, left - len, 0);
+        }
+        if self.receive.nxt != before {
+            self.on_data_in_order(env, before, arrival);
+        }
+    }
+
+    /// Takes the payload of one buffer.
+    fn take_part<A: Allocator>(
+        &mut self,
+        env: &mut Env<'_, '_, A>,
+        packet: A::Buffer,
+        seq: SeqNumber,
+        offset: u32,
+        len: u32,
+    ) -> Assembled {
         let scarce = !env.cx.allocator.has_more_than(SCARCE);
         let mut joined = Joined::default();
-        self.stats.data_segments_in = self.stats.data_segments_in.wrapping_add(1);
-        let result = self.receive.assemble(
-            env.pool,
-            packet,
-            arrival.seq,
-            arrival.offset,
-            arrival.len,
-            scarce,
-            &mut joined,
-        );
+        let result = self.receive.assemble(env.pool, packet, seq, offset, len, scarce, &mut joined);
         env.cx.counters.coalesced += u64::from(joined.coalesced);
         match result {
-            Assembled::InOrder => {
-                self.on_data_in_order(env, before, arrival, now);
-            }
+            Assembled::InOrder => {}
             Assembled::OutOfOrder => {
                 env.cx.counters.out_of_order += 1;
                 self.stats.out_of_order = self.stats.out_of_order.wrapping_add(1);
@@ -189,6 +220,7 @@ impl Connection {
                 self.pending |= Pending::ACK;
             }
         }
+        result
     }
 
     fn on_data_in_order<A: Allocator>(
@@ -196,12 +228,12 @@ impl Connection {
         env: &mut Env<'_, '_, A>,
         before: SeqNumber,
         arrival: &Arrival<'_, A::Buffer>,
-        now: Instant,
     ) {
+        let now = env.cx.now;
         let window = self.receive.window();
         let rto = self.rtt.base_rto();
         self.stats.octets_received += u64::from(self.receive.nxt.since(before));
-        self.receive.ack.on_data(arrival.len, window, rto, now, env.config);
+        self.receive.ack.on_data(arrival.segment_size, window, rto, now, env.config);
         let mss = self.receive_mss();
         self.receive.grow_window(arrival.len, mss);
         match arrival.header.timestamps {

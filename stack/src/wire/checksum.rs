@@ -72,6 +72,20 @@ impl Sum {
         Sum(self.0.wrapping_add(other.0))
     }
 
+    /// The sum of the same octets where they start at `offset` of what is summed: at an odd one
+    /// every octet is the other half of its word.
+    ///
+    /// //= RFC 1071 §2 (B)
+    #[must_use]
+    #[inline]
+    pub fn at(self, offset: usize) -> Sum {
+        if offset.is_multiple_of(2) {
+            self
+        } else {
+            Sum(u64::from(self.fold().to_be().swap_bytes()))
+        }
+    }
+
     /// Adds one 16-bit word.
     #[must_use]
     #[inline]
@@ -176,6 +190,17 @@ mod tests {
             assert_eq!(checksum(&bytes[..len]), reference(&bytes[..len]), "length {len}");
         }
         assert_eq!(checksum(&[0xff; 65_535]), reference(&[0xff; 65_535]));
+    }
+
+    #[test]
+    fn parts_of_any_length_add_up() {
+        let bytes: Vec<u8> = (0..700u32).map(|i| (i.wrapping_mul(97) >> 3) as u8).collect();
+        for cut in 0..bytes.len() {
+            let (a, b) = bytes.split_at(cut);
+            let (b, c) = b.split_at(b.len() / 3);
+            let sum = Sum::of(a).plus(Sum::of(b).at(a.len())).plus(Sum::of(c).at(cut + b.len()));
+            assert_eq!(sum.finish(), reference(&bytes), "cut at {cut}");
+        }
     }
 
     #[test]

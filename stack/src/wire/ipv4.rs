@@ -104,8 +104,14 @@ impl Header {
     /// //= RFC 1122 §3.2.1
     #[inline]
     pub fn parse(packet: &[u8], verify: Verify) -> Result<Header, Malformed> {
+        Self::parse_within(packet, packet.len(), verify)
+    }
+
+    /// The same, when `packet` is the beginning of `len` octets.
+    #[inline]
+    pub fn parse_within(packet: &[u8], len: usize, verify: Verify) -> Result<Header, Malformed> {
         let header = Self::parse_quoted(packet)?;
-        if usize::from(header.total_len) > packet.len() {
+        if usize::from(header.total_len) > len {
             return Err(Malformed::TotalLength);
         }
         let octets = &packet[..usize::from(header.header_len)];

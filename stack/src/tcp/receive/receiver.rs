@@ -157,7 +157,7 @@ impl Receiver {
     pub fn grow_window(&mut self, segment: u32, mss: u32) {
         let room = Self::window_of(self.limit).min(self.clamp);
         if self.slow_start < room && segment >= 128 {
-            self.slow_start = (self.slow_start + 2 * mss).min(room);
+            self.slow_start = (self.slow_start + 2 * mss.max(segment)).min(room);
         }
     }
 
