@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use dpdk::{DeviceKind, Eal, EalOptions, Hugepages, MemifRole, OffloadPolicy, Port, PortConfig};
+use dpdk::{DeviceKind, Eal, EalOptions, Hugepages, MemifRole, Port, PortConfig};
 use stack::device::{Burst, Device};
 use stack::packet::{Allocator, Buffer, HEADROOM, L4Checksum, RxChecksum, TxOffload};
 use std::time::{Duration, Instant};

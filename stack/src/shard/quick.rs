@@ -6,6 +6,7 @@
 //! is handed back untouched for the general path, which counts and answers it: nothing here drops
 //! anything. `rx` and `tx` ask here first.
 
+use super::rx::joined_segments;
 use super::{Shard, TCP_CHECKSUM_AT, tcp_context};
 use crate::capture::Direction;
 use crate::device::Device;
@@ -105,7 +106,7 @@ impl<D: Device> Shard<D> {
         if !sound {
             return Some(frame);
         }
-        self.counters.ip.in_receives += 1;
+        self.counters.ip.in_receives += joined_segments(&frame, HEADERS);
         self.counters.ip.in_delivers += 1;
         frame.truncate(ETHERNET + plain.total_len);
         frame.trim_front(HEADERS);

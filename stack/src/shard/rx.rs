@@ -72,6 +72,18 @@ impl<B: Buffer> Inbound<'_, B> {
     }
 }
 
+/// How many segments a packet with its TCP header at `at` was on the wire.
+#[inline]
+pub(super) fn joined_segments<B: Buffer>(packet: &B, at: usize) -> u64 {
+    let size = usize::from(packet.rx_segment_size());
+    if size == 0 {
+        return 1;
+    }
+    let header_len = packet.data().get(at + 12).map_or(20, |octet| usize::from(octet >> 4) * 4);
+    let payload = packet.packet_len().saturating_sub(at + header_len);
+    payload.div_ceil(size).max(1) as u64
+}
+
 impl<D: Device> Shard<D> {
     /// Takes what the device has, up to a bound, and handles each frame to completion.
     #[inline]
@@ -218,16 +230,20 @@ impl<D: Device> Shard<D> {
         header: Header,
     ) {
         let counters = &mut self.counters.ip;
-        // Ethernet pads short frames only. Fragments of that length are nobody's.
-        if packet.packet_len() != usize::from(header.total_len) || header.is_fragment() {
+        // Ethernet pads short frames only.
+        if packet.packet_len() != usize::from(header.total_len) {
             return ip::count_malformed(Malformed::TotalLength, counters);
         }
-        let segment = usize::from(packet.rx_segment_size());
-        if segment > 0 {
-            let joined = usize::from(header.payload_len()).div_ceil(segment).max(1);
-            // As Linux counts: what was on the wire.
-            counters.in_receives += joined as u64 - 1;
+        if header.is_fragment() {
+            // Rare, and reassembly takes one buffer each.
+            counters.in_receives -= 1;
+            match self.join_parts(&packet) {
+                Some(packet) => return self.on_ipv4(now, arrival, packet),
+                None => self.counters.ip.reassembly_too_large += 1,
+            }
+            return;
         }
+        counters.in_receives += joined_segments(&packet, usize::from(header.header_len)) - 1;
         match self.ip.classify(&header, arrival) {
             Verdict::Deliver(cast) if header.protocol == Protocol::Tcp => {
                 packet.trim_front(usize::from(header.header_len));
@@ -300,6 +316,14 @@ impl<D: Device> Shard<D> {
             }
         }
         self.tcp.on_packet(tcp_context!(self, now), meta, inbound.first);
+    }
+
+    /// A packet's octets in one buffer, if they fit.
+    fn join_parts(&mut self, packet: &D::Buffer) -> Option<D::Buffer> {
+        let len = packet.packet_len();
+        let mut whole = self.device.allocate().filter(|b| b.tailroom() >= len)?;
+        packet.for_each_part(|part| whole.append(part.len()).copy_from_slice(part));
+        Some(whole)
     }
 
     /// The payload in one buffer, if it fits.

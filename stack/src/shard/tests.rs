@@ -3,6 +3,7 @@
 mod backlog;
 mod errors;
 mod loopback;
+mod offload;
 mod tcp;
 mod udp;
 mod wire;
@@ -50,8 +51,21 @@ pub(super) struct Net {
 
 impl Net {
     pub fn new() -> Self {
-        let [left, right] = TestDevice::pair(MACS, MTU, BUFFERS);
-        let hosts = [Shard::new(&config(0), left, [1; 32]), Shard::new(&config(1), right, [2; 32])];
+        Self::with(|_| {}, |_| {})
+    }
+
+    /// Both hosts' settings and devices changed.
+    pub fn with(settings: impl Fn(&mut Config), device: impl Fn(&mut TestDevice)) -> Self {
+        let mut devices = TestDevice::pair(MACS, MTU, BUFFERS);
+        devices.iter_mut().for_each(device);
+        let [left, right] = devices;
+        let configs = [0, 1].map(|host| {
+            let mut config = config(host);
+            settings(&mut config);
+            config
+        });
+        let hosts =
+            [Shard::new(&configs[0], left, [1; 32]), Shard::new(&configs[1], right, [2; 32])];
         Net { now: Instant::from_millis(1_000), hosts }
     }
 

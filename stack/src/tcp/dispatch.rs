@@ -40,12 +40,14 @@ impl<B: Buffer> Tcp<B> {
         meta: IpMeta,
         packet: B,
     ) {
-        cx.counters.segments_in += u64::from(segments_in(&packet, packet.packet_len()));
+        cx.counters.segments_in += 1;
         let parsed = Header::parse(packet.data());
         let Ok((header, header_len)) = parsed else {
             cx.counters.malformed += 1;
             return;
         };
+        let joined = segments_in(&packet, packet.packet_len().saturating_sub(header_len));
+        cx.counters.segments_in += u64::from(joined - 1);
         //= RFC 9293 §3.9.2.3: TCP is between two hosts; anything else is dropped silently.
         if meta.destination.is_multicast() || meta.source.is_multicast() {
             cx.counters.malformed += 1;
@@ -100,11 +102,13 @@ impl<B: Buffer> Tcp<B> {
         (hop_limit, _traffic_class): (u8, u8),
         packet: B,
     ) {
-        cx.counters.segments_in += u64::from(segments_in(&packet, packet.packet_len()));
+        cx.counters.segments_in += 1;
         let Ok((header, header_len)) = Header::parse(packet.data()) else {
             cx.counters.malformed += 1;
             return;
         };
+        let joined = segments_in(&packet, packet.packet_len().saturating_sub(header_len));
+        cx.counters.segments_in += u64::from(joined - 1);
         let Some(socket) = self.sockets.at_mut(index) else { return };
         if hop_limit < socket.options.min_hop_limit {
             return;

@@ -64,6 +64,13 @@ impl SimBuffer {
         unsafe { &mut *self.0.octets.get() }
     }
 
+    fn set_on_device(&self, on_device: bool) {
+        self.0.on_device.set(on_device);
+        if let Some(rest) = &self.1 {
+            rest.set_on_device(on_device);
+        }
+    }
+
     fn check(&self) {
         assert!(!self.0.on_device.get(), "a buffer is changed while the device reads it");
     }
@@ -156,6 +163,8 @@ pub struct Card {
     /// Sent frames that it keeps until more are sent.
     pub lazy: usize,
     pub offloads: Offloads,
+    /// Octets of a received frame that go into one buffer; what is longer arrives in several.
+    pub piece: usize,
 }
 
 /// The card.
@@ -166,6 +175,8 @@ pub struct SimDevice {
     rx: VecDeque<SimBuffer>,
     ring: VecDeque<SimBuffer>,
     spent: VecDeque<SimBuffer>,
+    /// Segments of a unit that the card has cut, and are to go out.
+    segments: VecDeque<Vec<u8>>,
     /// The most buffers that were in use at once.
     pub peak: usize,
 }
@@ -180,15 +191,23 @@ impl SimDevice {
             rx: VecDeque::new(),
             ring: VecDeque::new(),
             spent: VecDeque::new(),
+            segments: VecDeque::new(),
             peak: 0,
         }
     }
 
     /// A frame arrives; `false` if there is no buffer for it.
     pub fn receive(&mut self, frame: &[u8]) -> bool {
-        let Some(mut buffer) = SimBuffer::take(&self.pool) else { return false };
-        buffer.append(frame.len()).copy_from_slice(frame);
-        self.rx.push_back(buffer);
+        let mut whole: Option<SimBuffer> = None;
+        for piece in frame.chunks(self.card.piece).rev() {
+            let Some(mut buffer) = SimBuffer::take(&self.pool) else { return false };
+            buffer.append(piece.len()).copy_from_slice(piece);
+            if let Some(behind) = whole.take() {
+                buffer.chain(behind);
+            }
+            whole = Some(buffer);
+        }
+        self.rx.extend(whole);
         self.peak = self.peak.max(self.in_use());
         true
     }
@@ -200,23 +219,32 @@ impl SimDevice {
 
     /// The next frame goes out on the wire.
     pub fn transmit(&mut self) -> Option<Vec<u8>> {
+        if let Some(segment) = self.segments.pop_front() {
+            return Some(segment);
+        }
         let buffer = self.ring.pop_front()?;
-        let mut frame = buffer.data().to_vec();
-        finish_checksums(&mut frame, buffer.0.offload.get());
+        let mut frame = Vec::with_capacity(buffer.packet_len());
+        buffer.for_each_part(|part| frame.extend_from_slice(part));
+        let offload = buffer.0.offload.get();
         self.spent.push_back(buffer);
-        Some(frame)
+        if offload.segment_size == 0 {
+            finish_checksums(&mut frame, offload);
+            return Some(frame);
+        }
+        self.segments.extend(cut(&frame, offload));
+        self.segments.pop_front()
     }
 
     /// Whether frames wait for the wire.
     pub fn has_frames(&self) -> bool {
-        !self.ring.is_empty()
+        !self.ring.is_empty() || !self.segments.is_empty()
     }
 
     /// Gives back what was sent, but for the last `keep`.
     pub fn reap(&mut self, keep: usize) {
         while self.spent.len() > keep {
             if let Some(buffer) = self.spent.pop_front() {
-                buffer.0.on_device.set(false);
+                buffer.set_on_device(false);
             }
         }
     }
@@ -230,6 +258,36 @@ impl SimDevice {
     fn reserve(&self) -> usize {
         self.card.blocks / 4
     }
+}
+
+/// A unit in segments, as a card cuts it.
+fn cut(unit: &[u8], offload: TxOffload) -> Vec<Vec<u8>> {
+    let l3 = usize::from(offload.l2_len);
+    let l4 = l3 + usize::from(offload.l3_len);
+    let (header, payload) = unit.split_at(l4 + usize::from(offload.l4_len));
+    let pieces = payload.chunks(usize::from(offload.segment_size));
+    let last = pieces.len() - 1;
+    let mut seq = u32::from_be_bytes(header[l4 + 4..l4 + 8].try_into().expect("four octets"));
+    let segment = |(n, piece): (usize, &[u8])| {
+        let mut frame = [header, piece].concat();
+        let total = (frame.len() - l3) as u16;
+        frame[l3 + 2..l3 + 4].copy_from_slice(&total.to_be_bytes());
+        frame[l4 + 4..l4 + 8].copy_from_slice(&seq.to_be_bytes());
+        if n < last {
+            frame[l4 + 13] &= !0x09; // FIN and PSH
+        }
+        seq = seq.wrapping_add(piece.len() as u32);
+        // The sum of the pseudo-header that the stack left has no length in it.
+        let field = l4 + 16..l4 + 18;
+        let sum = u16::from_be_bytes(frame[field.clone()].try_into().expect("two octets"));
+        let length = (frame.len() - l4) as u32;
+        let sum = u32::from(sum) + length;
+        let sum = ((sum & 0xffff) + (sum >> 16)) as u16;
+        frame[field].copy_from_slice(&sum.to_be_bytes());
+        finish_checksums(&mut frame, TxOffload { ipv4_checksum: true, ..offload });
+        frame
+    };
+    pieces.enumerate().map(segment).collect()
 }
 
 /// What the stack left to the card.
@@ -288,7 +346,8 @@ impl Device for SimDevice {
         self.reap(self.card.lazy);
         let room = self.card.ring.saturating_sub(self.ring.len()).min(frames.len());
         for frame in frames.drain(..room) {
-            frame.0.on_device.set(true);
+            assert!(frame.parts() <= usize::from(self.card.offloads.max_parts).max(1));
+            frame.set_on_device(true);
             self.ring.push_back(frame);
         }
     }

@@ -144,6 +144,8 @@ fn config(c: &mut Chance, host: usize, congestion: CongestionAlgorithm, scarce: 
     config.tcp.timestamps = !c.one_in(4);
     config.tcp.sack = !c.one_in(4);
     config.tcp.window_scaling = !c.one_in(6);
+    config.segment = !c.one_in(4);
+    config.coalesce = !c.one_in(4);
     // An outage and more losses after it are no reason to give up.
     config.tcp.orphan_retries = 15;
     if c.one_in(3) {
@@ -154,6 +156,7 @@ fn config(c: &mut Chance, host: usize, congestion: CongestionAlgorithm, scarce: 
 
 fn card(c: &mut Chance, host: usize, scarce: bool) -> Card {
     let all = c.one_in(2);
+    let tso = all && c.one_in(2);
     Card {
         mac: MacAddr([2, 0, 0, 0, 0, host as u8 + 1]),
         mtu: c.pick(&[1_500, 1_500, 1_500, 576, 1_280]),
@@ -164,8 +167,12 @@ fn card(c: &mut Chance, host: usize, scarce: bool) -> Card {
             tx_ipv4_checksum: all,
             tx_tcp_checksum: all,
             tx_udp_checksum: all,
+            checksum_from: c.pick(&[0, 512]),
+            tso,
+            max_parts: if tso { c.pick(&[3, 17, 48]) } else { 1 },
             ..Offloads::default()
         },
+        piece: c.pick(&[2_048, 2_048, 300]),
     }
 }
 

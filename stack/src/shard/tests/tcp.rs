@@ -6,14 +6,14 @@ use crate::socket::Shutdown;
 use crate::tcp;
 
 impl Net {
-    fn listener(&mut self, host: usize, address: SocketAddr) -> SocketId {
+    pub fn listener(&mut self, host: usize, address: SocketAddr) -> SocketId {
         let socket = self.socket(host, SocketKind::Tcp);
         self.hosts[host].bind(self.now, socket, address).unwrap();
         self.hosts[host].listen(self.now, socket, 16).unwrap();
         socket
     }
 
-    fn connect(&mut self, host: usize, to: SocketAddr) -> SocketId {
+    pub fn connect(&mut self, host: usize, to: SocketAddr) -> SocketId {
         let socket = self.socket(host, SocketKind::Tcp);
         self.hosts[host].connect(self.now, socket, to).unwrap();
         self.settle();
@@ -21,7 +21,7 @@ impl Net {
     }
 
     /// Sends all of `data` one way and compares what arrives.
-    fn transfer(&mut self, from: (usize, SocketId), to: (usize, SocketId), data: &[u8]) {
+    pub fn transfer(&mut self, from: (usize, SocketId), to: (usize, SocketId), data: &[u8]) {
         let (mut sent, mut got) = (0, Vec::new());
         for _ in 0..10_000 {
             if got.len() == data.len() {
@@ -41,7 +41,7 @@ impl Net {
     }
 
     /// Closes both ends and waits until nothing is left.
-    fn finish(&mut self, sockets: &[(usize, SocketId)]) {
+    pub fn finish(&mut self, sockets: &[(usize, SocketId)]) {
         for (host, socket) in sockets {
             self.hosts[*host].close(self.now, *socket);
             self.settle();
