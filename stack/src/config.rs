@@ -71,6 +71,18 @@ pub struct FastOpenKey {
     pub backup: Option<[u8; 16]>,
 }
 
+/// Whether connect may take the place of a connection in TIME-WAIT whose timestamps keep its old
+/// segments out (`tcp_tw_reuse`, whose numbers these are).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TimeWaitReuse {
+    /// Never.
+    Off = 0,
+    /// After a second.
+    On = 1,
+    /// After a second, within 127.0.0.0/8.
+    Loopback = 2,
+}
+
 /// When SYNs are answered with cookies (`tcp_syncookies`, whose numbers these are).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SynCookies {
@@ -115,6 +127,10 @@ pub struct TcpConfig {
     pub delayed_ack_max: Duration,
     /// How long TIME-WAIT lasts (Linux: 60 s).
     pub time_wait: Duration,
+    /// `tcp_tw_reuse`.
+    pub time_wait_reuse: TimeWaitReuse,
+    /// `tcp_max_orphans`: connections that no program holds any more, TIME-WAIT not counted.
+    pub max_orphans: u32,
     /// `tcp_fin_timeout`.
     pub fin_timeout: Duration,
     /// `tcp_min_tso_segs`: segments of a burst at least.
@@ -160,6 +176,8 @@ impl Default for TcpConfig {
             delayed_ack_min: Duration::from_millis(40),
             delayed_ack_max: Duration::from_millis(200),
             time_wait: Duration::from_secs(60),
+            time_wait_reuse: TimeWaitReuse::Loopback,
+            max_orphans: 8_192,
             fin_timeout: Duration::from_secs(60),
             min_tso_segments: 2,
             not_sent_low_water: u32::MAX,

@@ -7,7 +7,7 @@
 
 use super::Settings;
 use stack::addr::{Cidr, MacAddr};
-use stack::config::{BufferLimits, FastOpenKey, Route, SynCookies};
+use stack::config::{BufferLimits, FastOpenKey, Route, SynCookies, TimeWaitReuse};
 use stack::options::CongestionAlgorithm;
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -350,6 +350,26 @@ pub(super) const KEYS: &[Key] = &[
         Millis,
         0..=240_000,
         "How long TIME-WAIT lasts, in milliseconds."
+    ),
+    key!(
+        "tcp.tw_reuse",
+        "Whether connect may take the place of a connection in TIME-WAIT: 0 no, 1 yes, 2 on loopback.",
+        "give 0, 1 or 2",
+        |s| (s.tcp.time_wait_reuse as u8).to_string(),
+        |s, text| {
+            s.tcp.time_wait_reuse = match bounded::<u8>(text, 0, 2)? {
+                0 => TimeWaitReuse::Off,
+                1 => TimeWaitReuse::On,
+                _ => TimeWaitReuse::Loopback,
+            };
+            Ok(())
+        }
+    ),
+    number!(
+        "tcp.max_orphans",
+        tcp.max_orphans,
+        0..=4_194_304,
+        "Connections that no program holds any more; beyond, they are reset."
     ),
     time!(
         "tcp.fin_timeout",

@@ -230,7 +230,16 @@ impl<B: Buffer> Tcp<B> {
         path_mtu: u16,
     ) {
         let hash = tuple.place(self.keys.demux);
-        let (iss, timestamp_offset) = self.secrets(&tuple, cx.now);
+        let (mut iss, timestamp_offset) = self.secrets(&tuple, cx.now);
+        let mut recent = None;
+        if let Some(Target::TimeWait(place)) = self.find(&tuple, hash)
+            && let Some(entry) = self.time_waits.entries.at(place)
+        {
+            let (above, timestamp) = entry.successor();
+            (iss, recent) = (above, Some(timestamp));
+            cx.counters.time_wait_reused += 1;
+            self.end_time_wait(place);
+        }
         let Some(socket) = self.sockets.at_mut(index) else { return };
         if !bound {
             socket.port = tuple.local_port;
@@ -247,7 +256,11 @@ impl<B: Buffer> Tcp<B> {
             config: &self.config,
             now: cx.now,
         };
-        socket.kind = Kind::Opening(Opening::active(&start));
+        let mut opening = Opening::active(&start);
+        if let Some(recent) = recent {
+            opening.timestamps.store(recent, cx.now);
+        }
+        socket.kind = Kind::Opening(opening);
         socket.registered = true;
         socket.done = false;
         self.demux.insert(hash, Target::Socket(index));
@@ -397,7 +410,15 @@ impl<B: Buffer> Tcp<B> {
                     let mut env = env!(self, cx, &socket.options);
                     c.send_reset(&mut env);
                     c.finish(None);
+                } else if c.state != State::Closed && self.orphans >= self.config.max_orphans {
+                    // Too many finish on their own already (Linux: `tcp_too_many_orphans`).
+                    cx.counters.orphans_refused += 1;
+                    let mut env = env!(self, cx, &socket.options);
+                    c.send_reset(&mut env);
+                    c.finish(None);
                 } else if c.state != State::Closed {
+                    self.orphans += 1;
+                    socket.counted_orphan = true;
                     c.shut_read = true;
                     c.receive.clear(&mut self.pool);
                     c.shut_writing();

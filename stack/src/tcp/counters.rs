@@ -89,6 +89,8 @@ crate::counters! {
         aborted_on_close,
         /// Orphans in FIN-WAIT-2 whose time was up.
         orphans_timed_out,
+        /// Connections reset at close because too many others were finishing on their own.
+        orphans_refused,
         /// Connections that entered TIME-WAIT.
         time_waits,
         /// Connections not kept in TIME-WAIT because its table was full.

@@ -157,6 +157,8 @@ pub struct Tcp<B: Buffer> {
     replies: Replies,
     fast_open: FastOpen,
     challenge: ChallengeBudget,
+    /// Connections that finish after their program closed them.
+    orphans: u32,
     /// The latest time seen.
     latest: Instant,
 }
@@ -195,6 +197,7 @@ impl<B: Buffer> Tcp<B> {
             replies: Replies::new(),
             fast_open: FastOpen::new(config.fast_open_key.unwrap_or(keys.fast_open_key())),
             challenge: ChallengeBudget::new(),
+            orphans: 0,
             latest: Instant::ZERO,
         }
     }

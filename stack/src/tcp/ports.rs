@@ -182,9 +182,15 @@ impl<B: Buffer> Tcp<B> {
         None
     }
 
-    /// Whether no connection has this tuple.
-    pub(super) fn is_tuple_free(&self, tuple: &Tuple, _now: Instant) -> bool {
-        self.find(tuple, tuple.place(self.keys.demux)).is_none()
+    /// Whether no connection has this tuple, but for one in TIME-WAIT that may be replaced.
+    pub(super) fn is_tuple_free(&self, tuple: &Tuple, now: Instant) -> bool {
+        match self.find(tuple, tuple.place(self.keys.demux)) {
+            None => true,
+            Some(Target::TimeWait(place)) => self.time_waits.entries.at(place).is_some_and(|t| {
+                t.may_be_taken(self.config.time_wait_reuse, self.config.time_wait, now)
+            }),
+            Some(_) => false,
+        }
     }
 
     /// The entry of `tuple`.

@@ -190,6 +190,7 @@ impl<B: Buffer> Tcp<B> {
     pub(super) fn release(&mut self, index: u32) {
         self.detach(index);
         let Some(mut socket) = self.sockets.remove_at(index) else { return };
+        self.orphans -= u32::from(socket.counted_orphan);
         match &mut socket.kind {
             Kind::Connected(c) => {
                 c.receive.clear(&mut self.pool);

@@ -80,6 +80,8 @@ pub(crate) struct Socket {
     pub no_space: bool,
     /// The program has closed it.
     pub orphaned: bool,
+    /// It counts among the orphans.
+    pub counted_orphan: bool,
     /// It has an entry in the demultiplexing table.
     pub registered: bool,
     /// A connect failed or a connection ended: it is told once (Linux: `SOCK_DONE`).
@@ -105,6 +107,7 @@ impl Socket {
             edges: Readiness::empty(),
             no_space: false,
             orphaned: false,
+            counted_orphan: false,
             registered: false,
             done: false,
             waiting_at: None,

@@ -7,6 +7,7 @@ use super::reply::Reply;
 use super::segment::{Flags, Header, Timestamps};
 use super::seq::SeqNumber;
 use crate::collections::{IndexList, Slab};
+use crate::config::TimeWaitReuse;
 use crate::options::Options;
 use crate::time::{Duration, Instant};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -98,6 +99,27 @@ impl TimeWait {
 
     pub fn reuse_address(&self) -> bool {
         self.marks.contains(Marks::REUSE_ADDRESS)
+    }
+
+    /// Whether a connect may take its place: its old segments are told by their timestamps, whose
+    /// clock has moved on since (Linux: `tcp_twsk_unique`). `stays`: how long entries stay.
+    pub fn may_be_taken(&self, reuse: TimeWaitReuse, stays: Duration, now: Instant) -> bool {
+        let tuple = self.tuple();
+        let loopback = tuple.local.is_loopback() || tuple.remote.is_loopback();
+        let allowed = match reuse {
+            TimeWaitReuse::Off => false,
+            TimeWaitReuse::On => true,
+            TimeWaitReuse::Loopback => loopback,
+        };
+        let left = self.expires_ms.wrapping_sub(now.as_millis() as u32);
+        let age = (stays.as_millis() as u32).wrapping_sub(left) as i32;
+        allowed && self.marks.contains(Marks::TIMESTAMPS) && age > 1_000
+    }
+
+    /// What a connection that takes its place starts from: above every number of the old one, and
+    /// with its peer's last timestamp.
+    pub fn successor(&self) -> (SeqNumber, u32) {
+        (self.snd_nxt + 65_537, self.ts_recent)
     }
 
     /// The ACK that answers what still comes.

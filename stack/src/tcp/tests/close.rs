@@ -261,3 +261,23 @@ fn reading_and_writing_go_on_after_the_peers_half_close_until_ours_is_acknowledg
     assert_eq!(s.tcp.occupancy().time_wait, 0);
     assert_eq!(s.tcp.occupancy().demux, 0);
 }
+
+#[test]
+fn orphans_are_bounded() {
+    let config = crate::config::TcpConfig { max_orphans: 1, ..crate::config::TcpConfig::default() };
+    let mut s = Script::with(&config);
+    let listener = s.listener(80, 8);
+    for (port, answer) in [(6000, "F. 1:1(0) ack 1"), (6001, "R. 1:1(0) ack 1")] {
+        let (mut syn, _) = s.parse("S 0:0(0) mss 1460");
+        syn.source_port = port;
+        s.inject_header(&syn, b"");
+        s.out();
+        let (mut ack, _) = s.parse(". 1:1(0) ack 1");
+        ack.source_port = port;
+        s.inject_header(&ack, b"");
+        let id = s.accept(listener).unwrap();
+        s.close(id);
+        assert_eq!(s.out(), [answer]);
+    }
+    assert_eq!(s.counters.orphans_refused, 1);
+}

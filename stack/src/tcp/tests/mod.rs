@@ -11,5 +11,6 @@ mod ports;
 mod recovery;
 mod state;
 mod syn_cookies;
+mod time_wait_reuse;
 mod timers;
 mod transfer;
