@@ -256,10 +256,7 @@ impl Connection {
         if header.ack.after(self.send.nxt) {
             //= RFC 5961 §5.2
             env.cx.counters.bad_ack += 1;
-            // Linux drops it silently while the connection is established.
-            if self.state != State::Established {
-                self.challenge(env);
-            }
+            self.challenge(env);
             return Step::Drop;
         }
         if header.ack.before(self.send.una) {

@@ -167,9 +167,7 @@ impl Connection {
     /// RFC 9293 §3.7.4 (Nagle, with Minshall's variant), §3.8.6.2.1 and the congestion window.
     fn may_send_new<A: Allocator>(&mut self, env: &Env<'_, '_, A>) -> bool {
         let Some(chunk) = env.pool.at(self.send.unsent) else { return false };
-        // The congestion window is not for a last FIN, as in Linux.
-        let last = chunk.marks.contains(Marks::FIN) && chunk.len <= self.send.mss;
-        if self.send.in_flight() >= self.window.cwnd && !last {
+        if self.send.in_flight() >= self.window.cwnd {
             self.note_window_use(true);
             return false;
         }

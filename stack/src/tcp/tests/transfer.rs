@@ -80,16 +80,6 @@ fn the_last_of_several_segments_sent_at_once_is_pushed() {
 }
 
 #[test]
-fn a_last_fin_does_not_wait_for_the_congestion_window() {
-    let mut s = Script::plain();
-    let id = s.established("mss 1000");
-    s.send(id, &[1; 10_000]).unwrap();
-    assert_eq!(s.out().len(), 10);
-    s.shutdown(id, crate::socket::Shutdown::Write);
-    assert_eq!(s.out(), ["F. 10001:10001(0) ack 1"]);
-}
-
-#[test]
 fn a_write_takes_what_linux_takes() {
     // (SO_SNDBUF, TCP_NOTSENT_LOWAT, octets taken of 61000), with ten segments in flight.
     for (buffer, low_water, taken) in
