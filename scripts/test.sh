@@ -59,6 +59,21 @@ suite() {
     count "$good" "$bad"
 }
 
+# What a log of cargo's tests says of its failures: which, the lines after each panic's place (its
+# message), and what a failed scenario on a real device printed before its verdict.
+causes() {
+    awk '
+        /^test .*FAILED$/ || /^error(\[|:)/ || /^---- .* stdout ----$/ { print; next }
+        /^live .* \.\.\. / { if (/FAILED/) { print said $0; reason = 1 }; said = ""; next }
+        reason { print; reason = 0; next }
+        /panicked at/ { left = 6 }
+        left > 0 { print; left--; next }
+        { said = substr(said $0 "\n", length(said) > 4000 ? 2000 : 1) }
+    ' "$1"
+    echo "... the end:"
+    tail -n 12 "$1"
+}
+
 # Cargo's own tests: each counts.
 unit_tests() {
     selected unit || return 0
@@ -72,8 +87,7 @@ unit_tests() {
         echo "PASS unit ($good tests, $((SECONDS - start)) s)"
     else
         echo "FAIL unit ($good passed, $bad failed, $((SECONDS - start)) s)"
-        grep -E '^(test .* FAILED|error|---- )|panicked at' "$log" | head -n 40 | sed 's/^/     /'
-        tail -n 30 "$log" | sed 's/^/     /'
+        causes "$log" | head -n 150 | sed 's/^/     /'
         echo "     (all of it: $log)"
         failures+=("unit")
     fi

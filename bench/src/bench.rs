@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use serde::Serialize;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -36,6 +36,9 @@ pub struct Common {
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
+    /// Also write one self-contained HTML page with plots
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 fn parse_cores(text: &str) -> Result<(usize, usize), String> {
@@ -116,6 +119,8 @@ pub struct Bench {
     client_core: usize,
     realtime: bool,
     wires: Cell<u32>,
+    settings: Vec<(String, String)>,
+    on: RefCell<Option<String>>,
 }
 
 impl Bench {
@@ -131,7 +136,27 @@ impl Bench {
             client_core,
             realtime: common.realtime,
             wires: Cell::new(0),
+            settings: Vec::new(),
+            on: RefCell::default(),
         })
+    }
+
+    /// From now on programs run with this setting of onwire, given as its variable.
+    pub fn set(&mut self, variable: &str, value: impl ToString) {
+        self.settings.push((variable.to_owned(), value.to_string()));
+    }
+
+    /// Notes what onwire's engines run on, once.
+    pub fn note(&self, describe: impl FnOnce() -> Option<String>) {
+        let mut on = self.on.borrow_mut();
+        if on.is_none() {
+            *on = describe();
+        }
+    }
+
+    /// What onwire's engines run on, if one was asked.
+    pub fn on(&self) -> Option<String> {
+        self.on.borrow().clone()
     }
 
     /// The core of one end.
@@ -158,6 +183,7 @@ impl Bench {
             command.arg("--realtime");
         }
         command.env("ONWIRE_RUN_DIR", self.run_directory());
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
         Program::start(name, command.arg("--").args(words))
     }
 

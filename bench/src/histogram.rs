@@ -54,6 +54,36 @@ impl Histogram {
         self.0.value_at_quantile(0.5)
     }
 
+    /// The time below which this part of all lie, in nanoseconds.
+    pub fn at(&self, quantile: f64) -> u64 {
+        self.0.value_at_quantile(quantile)
+    }
+
+    /// The cumulative distribution, for a plot: microseconds, and the percentage at most as long.
+    pub fn cdf_us(&self) -> Vec<(f64, f64)> {
+        let total = self.0.len() as f64;
+        let mut seen = 0;
+        let mut points = Vec::new();
+        for step in self.0.iter_log(100, 1.05) {
+            seen += step.count_since_last_iteration();
+            if seen > 0 {
+                points.push((step.value_iterated_to() as f64 / 1e3, 100.0 * seen as f64 / total));
+            }
+        }
+        points
+    }
+
+    /// How often each duration occurs, for a plot: microseconds, and the percentage within 5 % of it.
+    pub fn shares_us(&self) -> Vec<(f64, f64)> {
+        let total = self.0.len() as f64;
+        let steps = self.0.iter_log(100, 1.05);
+        let points = steps.map(|step| {
+            let share = 100.0 * step.count_since_last_iteration() as f64 / total;
+            (step.value_iterated_to() as f64 / 1e3, share)
+        });
+        points.skip_while(|(_, share)| *share == 0.0).collect()
+    }
+
     /// For the pipe.
     pub fn counts(&self) -> Counts {
         Counts(
@@ -104,5 +134,10 @@ mod tests {
         assert_eq!(received.count(), 5);
         assert_eq!(received.summary().median_ns, sent.summary().median_ns);
         assert_eq!(received.summary().max_ns, sent.summary().max_ns);
+        let cdf = received.cdf_us();
+        assert!(cdf[0].0 > 0.6 && cdf[0].0 < 0.75, "{cdf:?}");
+        assert_eq!(cdf.last().unwrap().1, 100.0);
+        let whole: f64 = received.shares_us().iter().map(|point| point.1).sum();
+        assert!((whole - 100.0).abs() < 1e-6);
     }
 }

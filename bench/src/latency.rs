@@ -20,19 +20,25 @@ use std::time::Duration;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    common: Common,
+    pub common: Common,
     /// The link (may be given several times)
     #[arg(long, value_enum, default_value = "vhost")]
-    link: Vec<Link>,
-    /// Octets per message
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(16..=1400))]
-    size: u32,
+    pub link: Vec<Link>,
+    /// Octets per message, several with commas between them
+    #[arg(long, value_delimiter = ',', default_value = "64",
+          value_parser = clap::value_parser!(u32).range(16..=1400))]
+    pub size: Vec<u32>,
+    /// Messages per second, several with commas between them: an open loop, in which each is timed
+    /// from when it should have left [default: a closed loop, the next leaves when one has come]
+    #[arg(long, value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub rate: Vec<u32>,
     /// Seconds to measure each mode in each round
     #[arg(long, default_value_t = 1.0, value_parser = parse_seconds)]
-    seconds: f64,
+    pub seconds: f64,
     /// Milliseconds of warm-up before each of these
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(..=60_000))]
-    warmup: u64,
+    pub warmup: u64,
     /// Which groups to measure
     #[arg(long, value_enum, value_delimiter = ',', default_value = "kernel,raw,onwire")]
     only: Vec<Group>,
@@ -91,6 +97,8 @@ pub struct Mode {
     pub link: Option<Link>,
     /// What sends it.
     pub load: Load,
+    /// Octets per message.
+    pub size: u32,
 }
 
 /// What one measurement of one mode found.
@@ -103,18 +111,17 @@ pub struct Measured {
     pub on: Option<String>,
 }
 
-/// How long and how large.
+/// How long.
 #[derive(Debug, Clone, Copy)]
 pub struct Effort {
-    /// Octets per message.
-    pub size: u32,
     /// Uncounted time.
     pub warmup: Duration,
     /// Counted time.
     pub time: Duration,
 }
 
-fn parse_seconds(text: &str) -> Result<f64, String> {
+/// A duration on the command line.
+pub fn parse_seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.01..=3600.0).contains(&seconds) => Ok(seconds),
         _ => Err("a number of seconds from 0.01 to 3600 is expected".to_owned()),
@@ -123,9 +130,11 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
 
 /// Measures and prints.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    if !args.rate.is_empty() {
+        return crate::load::run(args);
+    }
     let modes = choose_modes(args);
     let effort = Effort {
-        size: args.size,
         warmup: Duration::from_millis(args.warmup),
         time: Duration::from_secs_f64(args.seconds),
     };
@@ -151,11 +160,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let cores = (bench.core(Side::Server), bench.core(Side::Client));
     drop(bench);
     let report = LatencyReport::new(machine, cores, effort, args.common.rounds, rows);
-    if args.common.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print!("{}", report.table());
-    }
+    report.page()?.publish(&args.common, &report.machine)?;
     if args.check {
         let verdict = report.check(args.raw_factor);
         eprintln!("{}", verdict.text);
@@ -165,9 +170,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn choose_modes(args: &Args) -> Vec<Mode> {
+    args.size.iter().flat_map(|&size| modes_of(args, size)).collect()
+}
+
+fn modes_of(args: &Args, size: u32) -> Vec<Mode> {
     let has = |group| args.only.contains(&group);
     let mut modes = Vec::new();
-    let mut add = |carrier, link, load| modes.push(Mode { carrier, link, load });
+    let mut add = |carrier, link, load| modes.push(Mode { carrier, link, load, size });
     if has(Group::Kernel) {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             for waiting in [Waiting::Block, Waiting::Spin] {
@@ -208,7 +217,8 @@ impl Mode {
             Carrier::Onwire => "onwire",
         };
         let link = self.link.map_or("veth", Link::name);
-        match self.load {
+        let size = if self.size == 64 { String::new() } else { format!(", {} octets", self.size) };
+        let name = match self.load {
             Load::Frames => format!("{carrier} over {link}"),
             Load::Sockets(protocol, waiting) => {
                 let waiting = match waiting {
@@ -221,23 +231,24 @@ impl Mode {
                 format!("{carrier} sockperf --tcp --nonblocked over {link}")
             }
             Load::Sockperf(Waiting::Block) => format!("{carrier} sockperf --tcp over {link}"),
-        }
+        };
+        name + &size
     }
 }
 
 fn measure(bench: &Bench, onwire: Option<&Onwire>, mode: Mode, effort: Effort) -> Result<Measured> {
     match (mode.load, mode.link) {
-        (Load::Frames, Some(link)) => frames(bench, &bench.wire(link), effort),
+        (Load::Frames, Some(link)) => frames(bench, &bench.wire(link), mode.size, effort),
         (Load::Frames, None) => anyhow::bail!("frames need a link"),
         (Load::Sockets(protocol, waiting), link) => {
             let wire = link.map(|link| bench.wire(link));
             let stack = onwire.filter(|_| mode.carrier == Carrier::Onwire).zip(wire.as_ref());
-            sockets(bench, stack, protocol, waiting, effort)
+            sockets(bench, stack, (protocol, waiting, mode.size), effort)
         }
         (Load::Sockperf(waiting), link) => {
             let wire = link.map(|link| bench.wire(link));
             let stack = onwire.filter(|_| mode.carrier == Carrier::Onwire).zip(wire.as_ref());
-            sockperf::measure(bench, stack, waiting, effort)
+            sockperf::measure(bench, stack, (waiting, mode.size), effort)
         }
     }
 }
@@ -267,12 +278,11 @@ const PORT: u16 = 7007;
 fn sockets(
     bench: &Bench,
     stack: Stack<'_>,
-    protocol: Protocol,
-    waiting: Waiting,
+    (protocol, waiting, size): (Protocol, Waiting, u32),
     effort: Effort,
 ) -> Result<Measured> {
     let at = SocketAddr::new(address(stack, Side::Server), PORT).to_string();
-    let size = effort.size.to_string();
+    let size = size.to_string();
     let (protocol, waiting) = (protocol.name(), waiting.name());
     let [warmup, time] = [effort.warmup, effort.time].map(|t| t.as_millis().to_string());
     let (server, mut client) = bench.start_pair(
@@ -281,7 +291,9 @@ fn sockets(
         &["ping", protocol, waiting, &at, &size, &warmup, &time],
     )?;
     let outcome: Outcome = client.message(PATIENCE + effort.warmup + effort.time)?;
+    let mut on = None;
     if let Some((onwire, _)) = stack {
+        on = onwire.describe(bench, client.pid()).ok();
         // Both ends stand still now: their counters must account for every message both ways.
         for (program, name) in [(&server, "server"), (&client, "client")] {
             onwire
@@ -289,14 +301,15 @@ fn sockets(
                 .with_context(|| format!("the {name} was not on the stack"))?;
         }
     }
-    finish(client, server, &outcome)
+    let measured = finish(client, server, &outcome)?;
+    Ok(Measured { on, ..measured })
 }
 
-fn frames(bench: &Bench, wire: &Wire, effort: Effort) -> Result<Measured> {
+fn frames(bench: &Bench, wire: &Wire, size: u32, effort: Effort) -> Result<Measured> {
     let echo = bench.role(&["raw-echo", &wire.device(Side::Server)]);
     let mut server = bench.start("the frame echo", Side::Server, &echo)?;
     let _: Ready = server.message(PATIENCE)?;
-    let size = effort.size.to_string();
+    let size = size.to_string();
     let [warmup, time] = [effort.warmup, effort.time].map(|t| t.as_millis().to_string());
     let ping = bench.role(&["raw-ping", &wire.device(Side::Client), &size, &warmup, &time]);
     let mut client = bench.start("the frame client", Side::Client, &ping)?;
@@ -305,7 +318,7 @@ fn frames(bench: &Bench, wire: &Wire, effort: Effort) -> Result<Measured> {
 }
 
 /// Lets both ends go, and believes the client only if the server echoed as much.
-fn finish(mut client: Program, mut server: Program, outcome: &Outcome) -> Result<Measured> {
+pub fn finish(mut client: Program, mut server: Program, outcome: &Outcome) -> Result<Measured> {
     client.go_on()?;
     let Echoed { echoed } = server.message(PATIENCE)?;
     let answered = outcome.sent - outcome.lost;

@@ -71,6 +71,7 @@ impl Onwire {
 
     /// Fails unless the stack of process `pid` has received and sent at least `count` frames.
     pub fn require_frames(&self, bench: &Bench, pid: u32, count: u64) -> Result<()> {
+        bench.note(|| self.describe(bench, pid).ok());
         self.require_frames_in(&bench.run_directory(), pid, count)
     }
 
@@ -78,7 +79,7 @@ impl Onwire {
     pub fn require_frames_in(&self, run: &Path, pid: u32, count: u64) -> Result<()> {
         let stats = self.stats(run, pid)?;
         for name in ["rx_frames", "tx_frames"] {
-            let frames = sum_of(&stats, name);
+            let frames = counter(&stats, &format!("interface.{name}"));
             ensure!(
                 frames >= count,
                 "{name} is {frames} where at least {count} were expected: the messages took \
@@ -86,6 +87,35 @@ impl Onwire {
             );
         }
         Ok(())
+    }
+
+    /// Fails unless each of these counters of the stack of process `pid` has at least that value.
+    pub fn require(&self, bench: &Bench, pid: u32, wanted: &[(&str, u64)]) -> Result<()> {
+        let run = bench.run_directory();
+        let stats = self.stats(&run, pid).or_else(|_| self.stats(&run, pid))?;
+        bench.note(|| self.describe(bench, pid).ok());
+        for &(name, least) in wanted {
+            let value = counter(&stats, name);
+            ensure!(
+                value >= least,
+                "{name} is {value} where at least {least} was expected: another path was taken"
+            );
+        }
+        Ok(())
+    }
+
+    /// What the engine of process `pid` runs on: driver and offloads.
+    pub fn describe(&self, bench: &Bench, pid: u32) -> Result<String> {
+        let mut command = Command::new(&self.command);
+        command.args(["list", "--json"]).env("ONWIRE_RUN_DIR", bench.run_directory());
+        let engines: Value = serde_json::from_str(&output(&mut command)?)?;
+        let engines = engines.as_array().context("no list of engines")?;
+        let engine = engines.iter().find(|engine| engine["id"] == pid).context("no such engine")?;
+        let offloads: Vec<&str> =
+            engine["offloads"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let offloads = if offloads.is_empty() { "none".to_owned() } else { offloads.join(", ") };
+        let driver = engine["driver"].as_str().unwrap_or("?");
+        Ok(format!("driver {driver}, MTU {}, offloads used: {offloads}", engine["mtu"]))
     }
 
     /// The stack's counters of the process `pid`.
@@ -97,17 +127,23 @@ impl Onwire {
     }
 }
 
-/// The sum of the numbers called `name` anywhere in `value`.
-fn sum_of(value: &Value, name: &str) -> u64 {
-    match value {
-        Value::Object(fields) => fields
-            .iter()
-            .map(|(key, inner)| match inner.as_u64() {
-                Some(number) if key == name => number,
-                _ => sum_of(inner, name),
-            })
-            .sum(),
-        Value::Array(items) => items.iter().map(|item| sum_of(item, name)).sum(),
-        _ => 0,
+/// The counter `group.name`, over all engines that answered.
+fn counter(stats: &Value, name: &str) -> u64 {
+    let Some((group, name)) = name.split_once('.') else { return 0 };
+    let engines = stats.as_array().into_iter().flatten();
+    engines.filter_map(|engine| engine["stats"][group][name].as_u64()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_is_that_of_its_group_alone() {
+        let stats = serde_json::json!([
+            { "engine": 1, "stats": { "interface": { "rx_frames": 3 }, "port": { "rx_frames": 4 } } }
+        ]);
+        assert_eq!(counter(&stats, "interface.rx_frames"), 3);
+        assert_eq!(counter(&stats, "tcp.rx_frames"), 0);
     }
 }

@@ -4,6 +4,8 @@ use crate::bench::Link;
 use crate::histogram::{Histogram, Summary};
 use crate::latency::{Carrier, Effort, Load, Measured, Mode};
 use crate::machine::Machine;
+use crate::page::Page;
+use crate::plot::{Axis, Series, lines};
 use crate::role::{Protocol, Waiting};
 use anyhow::Result;
 use serde::Serialize;
@@ -61,13 +63,15 @@ impl Row {
 /// What was found, as it is printed.
 #[derive(Debug, Serialize)]
 pub struct LatencyReport {
-    machine: Machine,
+    /// What it was measured on.
+    pub machine: Machine,
     server_core: usize,
     client_core: usize,
-    size: u32,
     rounds: u32,
     seconds_per_round: f64,
     results: Vec<Line>,
+    #[serde(skip)]
+    curves: [Vec<Series>; 2],
 }
 
 /// One line of the table.
@@ -76,6 +80,7 @@ struct Line {
     name: String,
     carrier: Carrier,
     link: Option<Link>,
+    size: u32,
     #[serde(skip)]
     load: Load,
     /// The median of the rounds' medians.
@@ -114,28 +119,46 @@ impl LatencyReport {
         rows: Vec<Row>,
     ) -> Self {
         let results = rows.iter().map(|row| Line::new(row, &rows)).collect();
+        let curve = |points: fn(&Histogram) -> Vec<(f64, f64)>| {
+            let one = |row: &Row| Series { name: row.mode.name(), points: points(&row.times) };
+            rows.iter().map(one).collect::<Vec<_>>()
+        };
+        let curves = [curve(Histogram::shares_us), curve(Histogram::cdf_us)];
         LatencyReport {
             machine,
             server_core,
             client_core,
-            size: effort.size,
             rounds,
             seconds_per_round: effort.time.as_secs_f64(),
             results,
+            curves,
         }
     }
 
+    /// For whoever publishes it.
+    pub fn page(&self) -> Result<Page> {
+        let x = Axis { label: "round trip, µs", logarithmic: true };
+        let share = Axis { label: "% within 5 % of it", logarithmic: false };
+        let below = Axis { label: "%", logarithmic: false };
+        let [histogram, cdf] = &self.curves;
+        Ok(Page {
+            title: "onwire bench latency".to_owned(),
+            on: None,
+            text: self.table(),
+            plots: vec![
+                lines("Histogram", x, share, histogram)?,
+                lines("Cumulative distribution", x, below, cdf)?,
+            ],
+            json: serde_json::to_value(self)?,
+        })
+    }
+
     /// For people.
-    pub fn table(&self) -> String {
+    fn table(&self) -> String {
         let mut text = format!(
-            "{}\nround trip of {} octets, µs; server on core {}, client on core {}; {} rounds of \
-             {} s, in turns\n",
-            self.machine.lines(),
-            self.size,
-            self.server_core,
-            self.client_core,
-            self.rounds,
-            self.seconds_per_round
+            "round trip (of 64 octets unless said), µs; server on core {}, client on core {}; {} \
+             rounds of {} s, in turns\n",
+            self.server_core, self.client_core, self.rounds, self.seconds_per_round
         );
         let width = self.results.iter().map(|l| l.name.chars().count()).max().unwrap_or(0);
         let _ = writeln!(
@@ -200,8 +223,9 @@ impl LatencyReport {
 impl Line {
     fn new(row: &Row, rows: &[Row]) -> Self {
         let ratio = |other: Option<&Row>| row.ratio_to(other.filter(|o| o.mode != row.mode)?);
-        let raw =
-            rows.iter().find(|r| r.mode.carrier == Carrier::Raw && r.mode.link == row.mode.link);
+        let raw = rows
+            .iter()
+            .find(|r| r.mode == Mode { carrier: Carrier::Raw, load: Load::Frames, ..row.mode });
         let protocol = match row.mode.load {
             Load::Sockets(protocol, _) => protocol,
             Load::Frames | Load::Sockperf(_) => Protocol::Tcp,
@@ -210,12 +234,14 @@ impl Line {
             carrier: Carrier::Kernel,
             link: None,
             load: Load::Sockets(protocol, Waiting::Spin),
+            size: row.mode.size,
         };
         let range = (row.medians.iter().min().copied(), row.medians.iter().max().copied());
         Line {
             name: row.mode.name(),
             carrier: row.mode.carrier,
             link: row.mode.link,
+            size: row.mode.size,
             load: row.mode.load,
             median_ns: row.median(),
             medians_range_ns: (range.0.unwrap_or(0), range.1.unwrap_or(0)),
@@ -254,6 +280,7 @@ impl Line {
     }
 }
 
-fn micros(nanos: u64) -> f64 {
+/// Nanoseconds as microseconds.
+pub fn micros(nanos: u64) -> f64 {
     nanos as f64 / 1_000.0
 }

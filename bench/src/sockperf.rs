@@ -14,13 +14,13 @@ const PORT: &str = "7008";
 pub fn measure(
     bench: &Bench,
     stack: Stack<'_>,
-    waiting: Waiting,
+    (waiting, size): (Waiting, u32),
     effort: Effort,
 ) -> Result<Measured> {
     let at = address(stack, Side::Server).to_string();
     // It leaves out the first 400 ms and the last 50.
     let seconds = (effort.time.as_secs_f64() + 0.5).ceil().to_string();
-    let size = effort.size.to_string();
+    let size = size.to_string();
     let log = bench.directory().join("sockperf.csv").display().to_string();
     let mut serve = vec!["sockperf", "server", "--tcp", "-i", &at, "-p", PORT];
     let mut ping = vec![

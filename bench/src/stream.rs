@@ -1,13 +1,17 @@
-//! `onwire bench stream`: the throughput of one TCP stream, kernel and onwire in turns.
+//! `onwire bench stream`: the throughput of one or many TCP streams in both directions, kernel and
+//! onwire in turns.
 
-use crate::bench::{Bench, Common, Link, PATIENCE};
+use crate::bench::{Bench, Common, PATIENCE};
+use crate::figures::Figures;
 use crate::latency::{Stack, address};
 use crate::machine::Machine;
 use crate::namespaces::Side;
-use crate::onwire::Onwire;
+use crate::page::Page;
 use crate::role::{Received, Sent};
+use crate::ways::{Way, Ways, in_turns, with_stack};
 use anyhow::{Context, Result, ensure};
-use serde::Serialize;
+use clap::ValueEnum;
+use serde_json::json;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,9 +23,8 @@ const PORT: u16 = 7009;
 pub struct Args {
     #[command(flatten)]
     common: Common,
-    /// The link
-    #[arg(long, value_enum, default_value = "vhost")]
-    link: Link,
+    #[command(flatten)]
+    ways: Ways,
     /// Octets per write
     #[arg(
         long,
@@ -29,6 +32,13 @@ pub struct Args {
         value_parser = clap::value_parser!(u32).range(1..=1_048_576)
     )]
     block: u32,
+    /// Streams at once, a thread of each end for each; several numbers with commas between them
+    #[arg(long, value_delimiter = ',', default_value = "1",
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    connections: Vec<u32>,
+    /// Who sends
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "to-server,to-client")]
+    direction: Vec<Direction>,
     /// Seconds to send in each round
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
@@ -37,81 +47,106 @@ pub struct Args {
     onwire_only: bool,
 }
 
-#[derive(Debug, Serialize)]
-struct Report {
-    machine: Machine,
-    block: u32,
-    results: Vec<Line>,
+/// Which way the octets go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Direction {
+    /// The end that connected sends.
+    ToServer,
+    /// The end that listened sends.
+    ToClient,
 }
 
-#[derive(Debug, Serialize)]
-struct Line {
-    name: String,
-    /// The median of the rounds.
-    gigabits_per_second: f64,
-    rounds: Vec<f64>,
+/// What one line of figures is about.
+#[derive(Debug, Clone, Copy)]
+struct Work {
+    connections: u32,
+    direction: Direction,
+}
+
+impl Work {
+    fn title(self) -> String {
+        let direction = match self.direction {
+            Direction::ToServer => "to the server",
+            Direction::ToClient => "to the client",
+        };
+        match self.connections {
+            1 => format!("one stream {direction}"),
+            n => format!("{n} streams {direction}"),
+        }
+    }
 }
 
 /// Measures and prints.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let onwire = Onwire::find(args.common.onwire.as_deref())?;
+    let onwire = args.ways.onwire(&args.common)?;
     let machine = Machine::look();
     let bench = Bench::set_up(&args.common)?;
-    let line = |name: String| Line { name, gigabits_per_second: 0.0, rounds: Vec::new() };
-    let mut kernel = line("kernel over veth".to_owned());
-    let mut ours = line(format!("onwire over {}", args.link.name()));
-    for round in 1..=args.common.rounds {
-        if !args.onwire_only {
-            eprintln!("round {round} of {}: {}", args.common.rounds, kernel.name);
-            kernel.rounds.push(stream(&bench, None, args).context("kernel")?);
-        }
-        eprintln!("round {round} of {}: {}", args.common.rounds, ours.name);
-        let wire = bench.wire(args.link);
-        ours.rounds.push(stream(&bench, Some((&onwire, &wire)), args).context("onwire")?);
+    // A stream's ends block: there is one way of the kernel's.
+    let wanted = |way: &&Way| match way {
+        Way::KernelBlocking => !args.onwire_only,
+        Way::KernelSpinning => false,
+        Way::Onwire => true,
+    };
+    let ways: Vec<Way> = args.ways.only.iter().filter(wanted).copied().collect();
+    let mut works = Vec::new();
+    for &connections in &args.connections {
+        works.extend(args.direction.iter().map(|&direction| Work { connections, direction }));
     }
-    let mut results = vec![kernel, ours];
-    results.retain(|line| !line.rounds.is_empty());
-    for line in &mut results {
-        let mut sorted = line.rounds.clone();
-        sorted.sort_by(f64::total_cmp);
-        line.gigabits_per_second = sorted[sorted.len() / 2];
-    }
-    let report = Report { machine, block: args.block, results };
-    if args.common.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-        return Ok(ExitCode::SUCCESS);
-    }
-    println!("{}\none stream, writes of {} octets\n", report.machine.lines(), report.block);
-    for line in &report.results {
-        let low = line.rounds.iter().copied().fold(f64::INFINITY, f64::min);
-        let high = line.rounds.iter().copied().fold(0.0, f64::max);
-        println!(
-            "{:32} {:7.2} Gbit/s   (rounds {low:.2}–{high:.2})",
-            line.name, line.gigabits_per_second
-        );
-    }
+    let mut all: Vec<Figures> =
+        works.iter().map(|work| Figures::new(work.title(), "Gbit/s", &ways)).collect();
+    let modes: Vec<(usize, Way)> =
+        (0..works.len()).flat_map(|work| ways.iter().map(move |&way| (work, way))).collect();
+    let name = |&(work, way): &(usize, Way)| format!("{}, {}", way.name(), works[work].title());
+    in_turns(args.common.rounds, &modes, name, |&(work, way)| {
+        let rate = with_stack(&bench, onwire.as_ref(), (way, args.ways.link), |stack| {
+            stream(&bench, stack, works[work], args)
+        })?;
+        all[work].add(way, rate);
+        Ok(())
+    })?;
+    all.iter_mut().for_each(|figures| figures.compare(true));
+    let mut text = format!("writes of {} octets\n\n", args.block);
+    text.extend(all.iter().map(|figures| figures.table() + "\n"));
+    let page = Page {
+        on: bench.on(),
+        title: "onwire bench stream".to_owned(),
+        text,
+        plots: Vec::new(),
+        json: json!({ "machine": machine, "on": bench.on(), "block": args.block, "results": all }),
+    };
+    page.publish(&args.common, &machine)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn stream(bench: &Bench, stack: Stack<'_>, args: &Args) -> Result<f64> {
+fn stream(bench: &Bench, stack: Stack<'_>, work: Work, args: &Args) -> Result<f64> {
     let at = SocketAddr::new(address(stack, Side::Server), PORT).to_string();
-    let milliseconds = (args.seconds * 1000).to_string();
+    let (milliseconds, block) = ((args.seconds * 1000).to_string(), args.block.to_string());
+    let connections = work.connections.to_string();
+    let [server_flow, client_flow] = match work.direction {
+        Direction::ToServer => ["receive", "send"],
+        Direction::ToClient => ["send", "receive"],
+    };
+    let plan = [at.as_str(), &connections, &milliseconds, &block];
     let (mut server, mut client) = bench.start_pair(
         stack,
-        &["sink", &at],
-        &["source", &at, &milliseconds, &args.block.to_string()],
+        &[&["stream-listen", server_flow], &plan[..]].concat(),
+        &[&["stream-connect", client_flow], &plan[..]].concat(),
     )?;
     let patience = PATIENCE + Duration::from_secs(args.seconds);
-    let Sent { sent } = client.message(patience)?;
-    let Received { octets, nanoseconds } = server.message(patience)?;
+    let (sender, receiver) = match work.direction {
+        Direction::ToServer => (&mut client, &mut server),
+        Direction::ToClient => (&mut server, &mut client),
+    };
+    let Received { octets, nanoseconds } = receiver.message(patience)?;
+    let Sent { sent } = sender.message(patience)?;
     ensure!(sent == octets, "{sent} octets were sent, {octets} arrived");
     if let Some((onwire, _)) = stack {
         // Even with the largest segments and windows there is a frame each way for a megabyte.
-        onwire.require_frames(bench, server.pid(), octets >> 20)?;
+        onwire.require_frames(bench, sender.pid(), octets >> 20).context("the sender")?;
     }
-    for mut program in [client, server] {
-        program.go_on()?;
-        program.finish(PATIENCE)?;
-    }
+    client.go_on()?;
+    server.go_on()?;
+    client.finish(PATIENCE)?;
+    server.finish(PATIENCE)?;
     Ok(octets as f64 * 8.0 / nanoseconds as f64)
 }

@@ -31,7 +31,8 @@ pub fn run(protocol: Protocol, waiting: Waiting, address: SocketAddr, size: usiz
     say(&Echoed { echoed })
 }
 
-fn serve_stream(mut stream: &TcpStream, size: usize) -> Result<u64> {
+/// Sends back every message of `size` octets until the other end closes; how many.
+pub fn serve_stream(mut stream: &TcpStream, size: usize) -> Result<u64> {
     let mut message = vec![0; size];
     let mut filled = 0;
     let mut echoed = 0;

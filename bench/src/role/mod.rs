@@ -5,9 +5,13 @@
 
 mod echo;
 mod flow;
+mod hold;
 mod launch;
+mod memcached;
+mod open_loop;
 mod ping;
 mod raw;
+mod short;
 mod stream;
 
 use anyhow::{Context, Result};
@@ -18,7 +22,9 @@ use std::net::{SocketAddr, UdpSocket};
 use std::process::ExitCode;
 
 pub use flow::Arrived;
+pub use hold::Held;
 pub use ping::Outcome;
+pub use short::Served;
 pub use stream::{Received, Sent};
 
 /// One end of a measurement.
@@ -41,14 +47,26 @@ enum Role {
     RawEcho(RawArgs),
     /// Measures round trips of frames over a DPDK port.
     RawPing(RawPingArgs),
-    /// Receives one TCP stream and checks it.
-    Sink(SinkArgs),
-    /// Sends one TCP stream.
-    Source(SourceArgs),
     /// Receives one TCP stream over a bad path.
     FlowIn(FlowArgs),
     /// Sends one TCP stream over a bad path.
     FlowOut(FlowArgs),
+    /// Sends or receives TCP streams as the listener.
+    StreamListen(stream::Plan),
+    /// Sends or receives TCP streams as the one who connects.
+    StreamConnect(stream::Plan),
+    /// Answers short connections.
+    ShortServe(ShortServeArgs),
+    /// Opens short connections, one after another.
+    Short(ShortArgs),
+    /// Holds idle connections and echoes on one.
+    HoldServe(HoldServeArgs),
+    /// Opens idle connections and measures on one.
+    Hold(HoldArgs),
+    /// Measures round trips to an echo, at a fixed rate.
+    OpenLoop(OpenLoopArgs),
+    /// Asks a memcached.
+    MemcachedLoad(MemcachedArgs),
 }
 
 /// Which of libc's sockets.
@@ -120,17 +138,52 @@ struct RawPingArgs {
 }
 
 #[derive(Debug, clap::Args)]
-struct SinkArgs {
+struct ShortServeArgs {
+    waiting: Waiting,
     address: SocketAddr,
 }
 
 #[derive(Debug, clap::Args)]
-struct SourceArgs {
+struct ShortArgs {
+    waiting: Waiting,
     address: SocketAddr,
-    /// How long to send.
+    warmup_ms: u64,
     milliseconds: u64,
-    /// Octets per write.
-    block: usize,
+}
+
+#[derive(Debug, clap::Args)]
+struct HoldServeArgs {
+    waiting: Waiting,
+    address: SocketAddr,
+    connections: usize,
+    /// Octets per message of the active one.
+    size: usize,
+}
+
+#[derive(Debug, clap::Args)]
+struct HoldArgs {
+    waiting: Waiting,
+    address: SocketAddr,
+    connections: usize,
+    #[command(flatten)]
+    plan: ping::Plan,
+}
+
+#[derive(Debug, clap::Args)]
+struct OpenLoopArgs {
+    protocol: Protocol,
+    address: SocketAddr,
+    #[command(flatten)]
+    plan: open_loop::Plan,
+}
+
+#[derive(Debug, clap::Args)]
+struct MemcachedArgs {
+    address: SocketAddr,
+    connections: usize,
+    /// Octets of the value.
+    size: usize,
+    milliseconds: u64,
 }
 
 #[derive(Debug, clap::Args)]
@@ -164,10 +217,18 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Role::Ping(a) => ping::run(a.protocol, a.waiting, a.address, &a.plan)?,
         Role::RawEcho(a) => raw::echo(&a.device)?,
         Role::RawPing(a) => raw::ping(&a.device, &a.plan)?,
-        Role::Sink(a) => stream::sink(a.address)?,
-        Role::Source(a) => stream::source(a.address, a.milliseconds, a.block)?,
         Role::FlowIn(a) => flow::receive(a.address, a.milliseconds, &a.congestion)?,
         Role::FlowOut(a) => flow::send(a.address, a.milliseconds, &a.congestion)?,
+        Role::StreamListen(plan) => stream::listen(&plan)?,
+        Role::StreamConnect(plan) => stream::connect(&plan)?,
+        Role::ShortServe(a) => short::serve(a.waiting, a.address)?,
+        Role::Short(a) => short::ask(a.waiting, a.address, a.warmup_ms, a.milliseconds)?,
+        Role::HoldServe(a) => hold::serve(a.waiting, a.address, a.connections, a.size)?,
+        Role::Hold(a) => hold::ping(a.waiting, a.address, a.connections, &a.plan)?,
+        Role::OpenLoop(a) => open_loop::run(a.protocol, a.address, &a.plan)?,
+        Role::MemcachedLoad(a) => {
+            memcached::run(a.address, a.connections, a.size, a.milliseconds)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -102,7 +102,8 @@ pub fn measure(
         sent += 1;
         message[..SEQUENCE_LEN].copy_from_slice(&sent.to_le_bytes());
         let asked = Instant::now();
-        if asked >= measure_until {
+        // On a busy machine the first one may last longer than was wanted.
+        if asked >= measure_until && (times.count() > 0 || lost > 0) {
             break;
         }
         let reply = exchange(&message, &mut back)?;
@@ -123,7 +124,8 @@ pub fn measure(
     Ok(Outcome { times: times.counts(), sent: sent - 1, lost, on: None })
 }
 
-fn stream_exchange(mut stream: &TcpStream, sent: &[u8], back: &mut [u8]) -> Result<Reply> {
+/// One message out and back on a stream.
+pub fn stream_exchange(mut stream: &TcpStream, sent: &[u8], back: &mut [u8]) -> Result<Reply> {
     send_all(stream, sent)?;
     let mut filled = 0;
     while filled < back.len() {

@@ -1,7 +1,8 @@
-//! The two ends of a throughput measurement: one TCP stream of a known pattern.
+//! The two ends of a throughput measurement: TCP streams of a known pattern, a thread for each.
 
 use super::{Ready, meet, say, wait_for_harness};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,6 +12,30 @@ use std::time::{Duration, Instant};
 const PERIOD: usize = 65_521;
 /// Octets per read.
 const READ: usize = 256 * 1024;
+
+/// Which end sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Flow {
+    /// This one.
+    Send,
+    /// The other.
+    Receive,
+}
+
+/// What to carry, and how.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Plan {
+    /// Who sends.
+    pub flow: Flow,
+    /// Where the listener is.
+    pub address: SocketAddr,
+    /// Streams at once.
+    pub connections: usize,
+    /// How long to send.
+    pub milliseconds: u64,
+    /// Octets per write.
+    pub block: usize,
+}
 
 /// What the receiving end found.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,13 +57,75 @@ fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|i| (((i % PERIOD) * 31) >> 3) as u8).collect()
 }
 
-/// Receives one stream to its end.
-pub fn sink(address: SocketAddr) -> Result<()> {
+/// The end that listens.
+pub fn listen(plan: &Plan) -> Result<()> {
+    let address = plan.address;
     let listener =
         TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
-    let expected = pattern(READ + PERIOD);
     say(&Ready { ready: address.to_string() })?;
-    let (mut stream, _) = listener.accept().context("cannot accept")?;
+    let mut streams = Vec::new();
+    for _ in 0..plan.connections {
+        streams.push(listener.accept().context("cannot accept")?.0);
+    }
+    carry(plan, streams)
+}
+
+/// The end that connects.
+pub fn connect(plan: &Plan) -> Result<()> {
+    meet()?;
+    let address = plan.address;
+    let mut streams = Vec::new();
+    for _ in 0..plan.connections {
+        let stream = TcpStream::connect(address);
+        streams.push(stream.with_context(|| format!("cannot connect to {address}"))?);
+    }
+    carry(plan, streams)
+}
+
+fn carry(plan: &Plan, streams: Vec<TcpStream>) -> Result<()> {
+    match plan.flow {
+        Flow::Send => {
+            let sent = each(streams, |stream| send(stream, plan.milliseconds, plan.block))?;
+            say(&Sent { sent: sent.iter().sum() })?;
+        }
+        Flow::Receive => {
+            let got = each(streams, receive)?;
+            // From the first octet on any of them to the end of the last.
+            let first = got.iter().map(|one| one.first).min().context("no stream")?;
+            let last = got.iter().map(|one| one.last).max().context("no stream")?;
+            let octets = got.iter().map(|one| one.octets).sum();
+            say(&Received { octets, nanoseconds: (last - first).as_nanos() as u64 })?;
+        }
+    }
+    wait_for_harness()
+}
+
+/// Runs `work` on a thread for each stream; the only stream needs none.
+fn each<R: Send>(
+    mut streams: Vec<TcpStream>,
+    work: impl Fn(TcpStream) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    if streams.len() == 1 {
+        return streams.pop().map(&work).into_iter().collect();
+    }
+    std::thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> =
+            streams.into_iter().map(|stream| scope.spawn(move || work(stream))).collect();
+        let ended = threads.into_iter().map(|thread| thread.join());
+        ended.map(|end| end.unwrap_or_else(|_| Err(anyhow!("a stream's thread failed")))).collect()
+    })
+}
+
+/// One stream that has come to its end.
+struct Got {
+    octets: u64,
+    first: Instant,
+    last: Instant,
+}
+
+fn receive(mut stream: TcpStream) -> Result<Got> {
+    let expected = pattern(READ + PERIOD);
     let mut block = vec![0; READ];
     let mut octets = 0u64;
     let mut first = None;
@@ -60,17 +147,12 @@ pub fn sink(address: SocketAddr) -> Result<()> {
             Err(e) => return Err(e).context("cannot receive"),
         }
     }
-    let Some(first) = first else { bail!("not a single octet came") };
-    say(&Received { octets, nanoseconds: first.elapsed().as_nanos() as u64 })?;
-    wait_for_harness()
+    let first = first.context("not a single octet came")?;
+    Ok(Got { octets, first, last: Instant::now() })
 }
 
-/// Sends for a while, then waits for the other end to have everything.
-pub fn source(address: SocketAddr, milliseconds: u64, block: usize) -> Result<()> {
+fn send(mut stream: TcpStream, milliseconds: u64, block: usize) -> Result<u64> {
     let blocks = pattern(block + PERIOD);
-    meet()?;
-    let mut stream =
-        TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
     let until = Instant::now() + Duration::from_millis(milliseconds);
     let mut sent = 0u64;
     while Instant::now() < until {
@@ -82,6 +164,7 @@ pub fn source(address: SocketAddr, milliseconds: u64, block: usize) -> Result<()
         }
     }
     stream.shutdown(Shutdown::Write).context("cannot end the stream")?;
-    say(&Sent { sent })?;
-    wait_for_harness()
+    // Until the other end has everything.
+    let _ = stream.read(&mut [0]);
+    Ok(sent)
 }
