@@ -2,7 +2,6 @@
 
 import json
 import socket
-import subprocess
 import time
 
 from apps import redis
@@ -33,11 +32,10 @@ def test_ss_shows_states_queues_paths_and_inner_values(t):
 def test_a_program_that_does_not_call_still_receives(t):
     """The keeper acknowledges for a program that computes; what it does not read is its queue."""
     server = t.serve(PYTHON, "-c", """
-import socket, time
+import os, socket
 listener = socket.create_server(("", 7000))
 client, _ = listener.accept()
-end = time.monotonic() + 3
-while time.monotonic() < end:
+while not os.path.exists("enough"):
     pass
 total = 0
 while data := client.recv(65536):
@@ -47,8 +45,9 @@ print(total, flush=True)
     client = socket.create_connection((STACK, 7000), 5)
     begun = time.monotonic()
     client.sendall(b"x" * 30000)
-    t.until(lambda: any(one["receive_queue"] == 30000 for one in t.sockets(server)), 2.5,
+    t.until(lambda: any(one["receive_queue"] == 30000 for one in t.sockets(server)), 10,
             "30,000 bytes in the receive queue of a busy program")
+    (t.tmp / "enough").touch()
     t.note(f"received {(time.monotonic() - begun) * 1000:.0f} ms after they were sent")
     client.close()
     check(server.finish(10).split()[-1] == "30000", server.output())
@@ -59,20 +58,28 @@ def test_tcpdump_writes_pcapng_that_tcpdump_reads(t):
     server = redis(t, STACK)
     capture = t.start([ONWIRE, "tcpdump", "-w", t.tmp / "trace.pcapng", "--engine", str(server.pid)],
                       name="tcpdump")
-    time.sleep(0.5)
+    trace = t.tmp / "trace.pcapng"
+    # Its heading is written once the engine captures.
+    t.until(lambda: trace.exists() and trace.stat().st_size > 0, 10, "the capture to begin")
     for _ in range(10):
         t.run(["redis-cli", "-h", STACK, "ping"])
-    time.sleep(0.3)
+
+    def read():
+        return t.run(["tcpdump", "-nr", trace, "tcp port 6379"], status=None)
+
+    # Frames reach the file a little after the program; ten more seconds would not help.
+    t.until(lambda: read().count("Flags [S]") >= 10, 10, "ten connections in the capture")
     capture.popen.send_signal(2)
     capture.wait(10)
-    text = t.run(["tcpdump", "-nr", t.tmp / "trace.pcapng", "tcp port 6379"])
+    text = read()
     check(text.count("Flags [S]") == 10, f"{text.count('Flags [S]')} SYNs of 10 seen: {text[:500]}")
     check(f"{STACK}.6379" in text, text[:500])
     t.note(f"{len(text.splitlines())} frames captured")
-    pipe = subprocess.run(f"{ONWIRE} tcpdump -w - -c 4 | tcpdump -nr - 2>/dev/null & sleep 0.5;"
-                          f" redis-cli -h {STACK} ping; wait", shell=True, capture_output=True,
-                          text=True, timeout=30, env=t.environment())
-    check(len(pipe.stdout.splitlines()) >= 4 and "PONG" in pipe.stdout, f"pipe: {pipe.stdout}")
+    pipe = t.start(["sh", "-c", f"{ONWIRE} tcpdump -w - -c 4 | tcpdump -nr - 2>/dev/null"],
+                   name="pipe")
+    while pipe.popen.poll() is None:  # whenever it begins, there is something to see
+        t.run(["redis-cli", "-h", STACK, "ping"])
+    check(len(pipe.output().splitlines()) >= 4, f"pipe: {pipe.output()}")
 
 
 @scenario(timeout=60)

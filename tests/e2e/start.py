@@ -12,26 +12,27 @@ from apps import redis
 from harness import HOST, LIBRARY, PYTHON, STACK, check, scenario
 
 
-def median_start(argv, env, rounds):
+def usual_start(argv, env, rounds):
+    """Milliseconds that a start takes when nobody else is in the way: the lower quartile."""
     times = []
     for _ in range(rounds):
         begun = time.perf_counter()
         pid = os.posix_spawn(argv[0], argv, env)
         os.waitpid(pid, 0)
         times.append(time.perf_counter() - begun)
-    return statistics.median(times) * 1000
+    return statistics.quantiles(times, n=4)[0] * 1000
 
 
 @scenario(timeout=60)
 def test_preloading_costs_bin_true_at_most_four_milliseconds(t):
     plain, loaded = dict(os.environ), {**os.environ, "LD_PRELOAD": str(LIBRARY)}
-    median_start(["/bin/true"], loaded, 20)  # the file cache
+    usual_start(["/bin/true"], loaded, 20)  # the file cache
     costs = []
     for _ in range(5):  # in turns, so that a busy moment hits both
-        without = median_start(["/bin/true"], plain, 40)
-        costs.append(median_start(["/bin/true"], loaded, 40) - without)
+        without = usual_start(["/bin/true"], plain, 40)
+        costs.append(usual_start(["/bin/true"], loaded, 40) - without)
     cost = statistics.median(costs)
-    t.note(f"LD_PRELOAD costs /bin/true {cost:.2f} ms (median of 5 times 40 starts)")
+    t.note(f"LD_PRELOAD costs /bin/true {cost:.2f} ms (lower quartiles of 40 starts, median of 5)")
     check(cost <= 4.0, f"{cost:.2f} ms")
     check(not t.leftovers(), f"left behind: {t.leftovers()}")
 
