@@ -110,7 +110,8 @@ fn measure(bench: &Bench, stack: Stack<'_>, way: Way, args: &Args) -> Result<His
         onwire.require(bench, server.pid(), &[("tcp.passive_opens", served)]).context("server")?;
         onwire.require(bench, client.pid(), &[("tcp.active_opens", served)]).context("client")?;
     }
-    for mut program in [client, server] {
+    // The server first: the link goes down with its first end.
+    for mut program in [server, client] {
         program.go_on()?;
         program.finish(PATIENCE)?;
     }

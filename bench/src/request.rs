@@ -203,7 +203,7 @@ fn load(bench: &Bench, stack: Stack<'_>, work: Work, at: IpAddr, args: &Args) ->
         std::thread::sleep(Duration::from_millis(250));
         let words = wrap(stack, Side::Client, words.clone());
         let mut client = bench.start("the load", Side::Client, &words)?;
-        let said = client.remaining_lines(PATIENCE + 40 * time)?;
+        let said = client.remaining_lines(2 * PATIENCE + 40 * time)?;
         let ended = client.finish(PATIENCE);
         attempts_left -= 1;
         match (ended, rate_of(work, &said)) {

@@ -202,11 +202,13 @@ fn measure(bench: &Bench, stack: Stack<'_>, way: Way, count: u32, args: &Args) -
         onwire.require(bench, server.pid(), &wanted).context("the server")?;
     }
     client.go_on()?;
-    client.finish(patience)?;
     let Echoed { echoed } = server.message(PATIENCE)?;
     ensure!(echoed >= outcome.sent, "{} were sent, {echoed} echoed", outcome.sent);
-    server.go_on()?;
-    server.finish(patience)?;
+    // The link goes down with its first end, and what closes its connections needs it.
+    for mut program in [server, client] {
+        program.go_on()?;
+        program.finish(patience)?;
+    }
     let mut times = Histogram::new()?;
     times.add(&outcome.times);
     Ok(Found { times, memory })

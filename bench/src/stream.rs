@@ -144,9 +144,9 @@ fn stream(bench: &Bench, stack: Stack<'_>, work: Work, args: &Args) -> Result<f6
         // Even with the largest segments and windows there is a frame each way for a megabyte.
         onwire.require_frames(bench, sender.pid(), octets >> 20).context("the sender")?;
     }
-    client.go_on()?;
-    server.go_on()?;
-    client.finish(PATIENCE)?;
-    server.finish(PATIENCE)?;
+    for mut program in [server, client] {
+        program.go_on()?;
+        program.finish(PATIENCE)?;
+    }
     Ok(octets as f64 * 8.0 / nanoseconds as f64)
 }

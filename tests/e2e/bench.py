@@ -43,7 +43,7 @@ def test_stream_carries_several_streams_in_both_directions(t):
 
 @scenario(timeout=100)
 def test_request_drives_real_servers(t):
-    found = bench(t, "request", "--seconds", "0.5", "--clients", "8", "--work",
+    found = bench(t, "request", "--seconds", "0.2", "--clients", "8", "--work",
                   "redis,nginx-close,memcached")
     check(len(found["results"]) == 3, f"{found['results']}")
     on_onwire(t, found, found["results"])

@@ -56,6 +56,9 @@ pub fn ping(waiting: Waiting, address: SocketAddr, connections: usize, plan: &Pl
     wait_for_harness()?;
     let outcome = measure(plan, |sent, back| stream_exchange(&active, sent, back))?;
     say(&outcome)?;
+    wait_for_harness()?;
+    drop((active, held));
+    // The link goes down with its first end: not before the server has ended.
     wait_for_harness()
 }
 

@@ -87,7 +87,7 @@ pub fn ping(device: &str, plan: &Plan) -> Result<()> {
 fn description(port: &Port) -> String {
     let used: Vec<&str> = port.offloads().names().collect();
     let used = if used.is_empty() { "none".to_owned() } else { used.join(", ") };
-    format!("driver {}, DPDK {}, offloads used: {used}", port.driver(), dpdk::version())
+    format!("driver {}, {}, offloads used: {used}", port.driver(), dpdk::version())
 }
 
 /// Sends probes until one comes back. Probes are not experimental frames of the measurement: the
