@@ -100,7 +100,7 @@ if [ "$(id -u)" != 0 ]; then
 fi
 
 steps() {
-    step format 60 cargo fmt --all --check
+    step format 300 cargo fmt --all --check
     step clippy 600 cargo clippy --workspace --all-targets --locked -- -D warnings
     step build 900 cargo build --release --locked -p onwire-cli -p onwire-preload -p onwire-bench
     unit_tests
