@@ -5,7 +5,7 @@
 
 use crate::errno::Errno;
 use core::ffi::c_int;
-use stack::options::{Options, PathMtuDiscovery};
+use stack::options::{Options, PathMtuDiscovery, Period};
 use stack::time::Duration;
 
 /// What an option is to the stack.
@@ -57,6 +57,7 @@ pub enum Special {
     Info,
     Congestion,
     CongestionInfo,
+    MaxPacingRate,
     Ulp,
     FastOpenKey,
     ZeroCopy,
@@ -89,7 +90,7 @@ macro_rules! seconds {
     ($field:ident) => {
         Treatment::Number {
             get: |options| options.$field.as_secs() as c_int,
-            set: |options, value| options.$field = Duration::from_secs(value.max(0) as u64),
+            set: |options, value| options.$field = Period::from_secs(value.max(0) as u32),
         }
     };
 }
@@ -141,7 +142,7 @@ table! {
         };
         SO_LOCK_FILTER = 44, HandOver;
         SO_BUSY_POLL = 46, Kernel;
-        SO_MAX_PACING_RATE = 47, HandOver;
+        SO_MAX_PACING_RATE = 47, special(Special::MaxPacingRate);
         SO_INCOMING_CPU = 49, Kernel;
         SO_ATTACH_BPF = 50, HandOver;
         SO_ATTACH_REUSEPORT_CBPF = 51, HandOver;
@@ -225,7 +226,7 @@ table! {
         TCP_MD5SIG = 14, HandOver;
         TCP_USER_TIMEOUT = 18, Treatment::Number {
             get: |options| options.user_timeout.as_millis() as c_int,
-            set: |options, ms| options.user_timeout = Duration::from_millis(ms.max(0) as u64),
+            set: |options, ms| options.user_timeout = Duration::from_millis(ms.max(0) as u64).into(),
         };
         TCP_FASTOPEN = 23, number!(fast_open_queue);
         TCP_TIMESTAMP = 24, Kernel;

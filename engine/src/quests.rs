@@ -71,7 +71,7 @@ where
             Wait::SendTimeout => options.send_timeout,
             _ => options.receive_timeout,
         };
-        Ok(timeout.map(|timeout| held.now + timeout))
+        Ok(timeout.map(|timeout| held.now + timeout.get()))
     }
 
     fn restartable(&self, deadline: Option<Instant>) -> Restartable {

@@ -15,7 +15,7 @@ use core::ffi::{c_int, c_void};
 use engine::{Kind, Path, Reason};
 use libc::{socklen_t, timeval};
 use stack::config::FastOpenKey;
-use stack::options::{CongestionAlgorithm, Linger, Options};
+use stack::options::{CongestionAlgorithm, Linger, Options, Period};
 use stack::tcp::State;
 use stack::time::Duration;
 
@@ -94,15 +94,24 @@ struct Out {
 }
 
 impl Out {
+    /// How much the program takes.
+    ///
+    /// # Safety
+    /// As [`Out::octets`].
+    unsafe fn room(&self) -> Result<usize, Errno> {
+        memory::writable(self.len, size_of::<socklen_t>())?;
+        // SAFETY: it can be read.
+        let room = unsafe { *self.len } as c_int;
+        usize::try_from(room).map_err(|_| Errno::EINVAL)
+    }
+
     /// Writes octets, cut to the room there is.
     ///
     /// # Safety
     /// The pointers are the program's.
     unsafe fn octets(&self, data: &[u8]) -> Result<c_int, Errno> {
-        memory::writable(self.len, size_of::<socklen_t>())?;
         // SAFETY: it can be read.
-        let room = unsafe { *self.len } as c_int;
-        let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
+        let room = unsafe { self.room() }?;
         let copied = room.min(data.len());
         memory::writable(self.value, copied)?;
         // SAFETY: both can be written.
@@ -168,6 +177,11 @@ unsafe fn get_special(open: &Open, which: Special, out: &Out) -> Option<c_int> {
             octets(read(open, |options| options.receive_timeout).map(time_octets))
         }
         Special::Congestion => octets(read(open, |options| options.congestion).map(name_octets)),
+        Special::MaxPacingRate => {
+            let rate = read(open, |options| options.max_pacing_rate);
+            // SAFETY: as the caller says.
+            octets(rate.and_then(|rate| Ok(rate_octets(rate, unsafe { out.room() }?))))
+        }
         Special::Info => octets(info(open)),
         Special::CongestionInfo => octets(Ok(Vec::new())),
         Special::ZeroCopy => number(read(open, |options| c_int::from(options.zero_copy))),
@@ -249,10 +263,18 @@ fn linger_octets(linger: Linger) -> Vec<u8> {
     [on.to_ne_bytes(), seconds.to_ne_bytes()].concat()
 }
 
-fn time_octets(timeout: Option<Duration>) -> Vec<u8> {
-    let timeout = timeout.unwrap_or_default();
+fn time_octets(timeout: Option<Period>) -> Vec<u8> {
+    let timeout = timeout.unwrap_or_default().get();
     let parts = [timeout.as_secs() as i64, i64::from(timeout.subsec_micros())];
     parts.map(i64::to_ne_bytes).concat()
+}
+
+/// `SO_MAX_PACING_RATE` has two forms: an int, which cannot say much, and a long.
+fn rate_octets(rate: u64, room: usize) -> Vec<u8> {
+    if room >= size_of::<u64>() {
+        return rate.to_ne_bytes().to_vec();
+    }
+    u32::try_from(rate).unwrap_or(u32::MAX).to_ne_bytes().to_vec()
 }
 
 fn name_octets(congestion: CongestionAlgorithm) -> Vec<u8> {
@@ -439,11 +461,11 @@ unsafe fn set_special(open: &Open, which: Special, given: &Given) -> Result<c_in
         }
         Special::SendTimeout => {
             let timeout = kernel_timeout(fd, libc::SO_SNDTIMEO)?;
-            update(open, |options| options.send_timeout = timeout)
+            update(open, |options| options.send_timeout = timeout.map(Period::from))
         }
         Special::ReceiveTimeout => {
             let timeout = kernel_timeout(fd, libc::SO_RCVTIMEO)?;
-            update(open, |options| options.receive_timeout = timeout)
+            update(open, |options| options.receive_timeout = timeout.map(Period::from))
         }
         Special::Timestamp | Special::TimestampNs => {
             // SAFETY: as the caller says.
@@ -464,9 +486,13 @@ unsafe fn set_special(open: &Open, which: Special, given: &Given) -> Result<c_in
             let on = kernel_int(fd, given.level, given.name)? != 0;
             update(open, |options| options.zero_copy = on)
         }
+        Special::MaxPacingRate => {
+            let rate = kernel_rate(fd)?;
+            update(open, |options| options.max_pacing_rate = rate)
+        }
         Special::Linger2 => {
             let kept = kernel_int(fd, given.level, given.name)?;
-            let time = u64::try_from(kept).ok().map(Duration::from_secs);
+            let time = u32::try_from(kept).ok().map(Period::from_secs);
             update(open, |options| options.linger2 = time)
         }
         Special::Error
@@ -485,6 +511,18 @@ unsafe fn set_special(open: &Open, which: Special, given: &Given) -> Result<c_in
             Ok(0)
         }
     }
+}
+
+/// `SO_MAX_PACING_RATE` as the kernel's half has it.
+fn kernel_rate(fd: c_int) -> Result<u64, Errno> {
+    let mut rate: u64 = 0;
+    let mut len = size_of::<u64>() as socklen_t;
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE);
+    // SAFETY: room for the number.
+    errno::check(unsafe {
+        real::getsockopt(fd, level, name, (&raw mut rate).cast(), &raw mut len)
+    })?;
+    Ok(rate)
 }
 
 fn kernel_timeout(fd: c_int, name: c_int) -> Result<Option<Duration>, Errno> {
@@ -567,16 +605,26 @@ mod tests {
         unsafe {
             assert_eq!(congestion(&given(6, b"reno\0")), Ok(CongestionAlgorithm::Reno));
             assert_eq!(congestion(&given(6, b"cubic")), Ok(CongestionAlgorithm::Cubic));
+            assert_eq!(congestion(&given(6, b"bbr\0")), Ok(CongestionAlgorithm::Bbr));
+            assert_eq!(congestion(&given(6, b"dctcp")), Ok(CongestionAlgorithm::Dctcp));
             assert_eq!(congestion(&given(6, b"vegas")), Err(Errno::ENOENT));
             assert_eq!(congestion(&given(6, b"")), Err(Errno::EINVAL));
         }
     }
 
     #[test]
+    fn a_rate_is_an_int_or_a_long() {
+        assert_eq!(rate_octets(1 << 33, 8), (1u64 << 33).to_ne_bytes());
+        assert_eq!(rate_octets(1 << 33, 4), u32::MAX.to_ne_bytes());
+        assert_eq!(rate_octets(u64::MAX, 4), u32::MAX.to_ne_bytes());
+        assert_eq!(rate_octets(5, 7), 5u32.to_ne_bytes());
+    }
+
+    #[test]
     fn lingering_has_linuxs_layout() {
         assert_eq!(linger_octets(Linger::Wait(3)), [1, 0, 0, 0, 3, 0, 0, 0]);
         assert_eq!(
-            time_octets(Some(Duration::from_millis(1_500)))[..10],
+            time_octets(Some(Duration::from_millis(1_500).into()))[..10],
             [1, 0, 0, 0, 0, 0, 0, 0, 0x20, 0xa1]
         );
     }

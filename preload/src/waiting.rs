@@ -8,6 +8,7 @@ use crate::errno::Errno;
 use crate::signals;
 use engine::{PollEntry, Wait};
 use stack::error::Error;
+use stack::options::{Options, Period};
 use stack::readiness::Readiness;
 use stack::time::{Duration, Instant};
 
@@ -71,10 +72,12 @@ impl<'a> Waiter<'a> {
 
     fn timeout(
         &self,
-        which: impl Fn(&stack::options::Options) -> Option<Duration>,
+        which: impl Fn(&Options) -> Option<Period>,
     ) -> Result<Option<Duration>, Errno> {
         let open = self.open;
-        Ok(open.engine.with(open.id, |shard, socket, _| shard.options(socket).map(&which))?)
+        let timeout =
+            open.engine.with(open.id, |shard, socket, _| shard.options(socket).map(&which))?;
+        Ok(timeout.map(Period::get))
     }
 }
 

@@ -94,6 +94,18 @@ pub enum SynCookies {
     Always = 2,
 }
 
+/// Whether TCP uses ECN (RFC 3168): the values of Linux's `tcp_ecn`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EcnPolicy {
+    /// 0: never.
+    Never = 0,
+    /// 1: connections ask for it, and grant it.
+    Always = 1,
+    /// 2: connections grant it when the peer asks.
+    #[default]
+    WhenAsked = 2,
+}
+
 /// TCP's settings, named as Linux's sysctls where those exist (tcp(7)).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TcpConfig {
@@ -103,6 +115,10 @@ pub struct TcpConfig {
     pub send_buffer: BufferLimits,
     /// The congestion control of new sockets.
     pub congestion: CongestionAlgorithm,
+    /// `tcp_ecn`.
+    pub ecn: EcnPolicy,
+    /// `tcp_slow_start_after_idle`.
+    pub slow_start_after_idle: bool,
     /// `tcp_timestamps`.
     pub timestamps: bool,
     /// `tcp_sack`.
@@ -164,6 +180,8 @@ impl Default for TcpConfig {
             receive_buffer: BufferLimits { min: 4_096, default: 131_072, max: 6_291_456 },
             send_buffer: BufferLimits { min: 4_096, default: 16_384, max: 4_194_304 },
             congestion: CongestionAlgorithm::Cubic,
+            ecn: EcnPolicy::WhenAsked,
+            slow_start_after_idle: true,
             timestamps: true,
             sack: true,
             window_scaling: true,

@@ -6,6 +6,53 @@
 
 use crate::time::Duration;
 
+/// A time in whole milliseconds, at most 49 days: four octets, for a socket has many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Period(u32);
+
+impl Period {
+    /// No time.
+    pub const ZERO: Period = Period(0);
+
+    /// `seconds`, or the longest there is.
+    #[must_use]
+    pub const fn from_secs(seconds: u32) -> Self {
+        Period(seconds.saturating_mul(1_000))
+    }
+
+    /// As a duration.
+    #[must_use]
+    pub const fn get(self) -> Duration {
+        Duration::from_millis(self.0 as u64)
+    }
+
+    /// Whole seconds.
+    #[must_use]
+    pub const fn as_secs(self) -> u64 {
+        (self.0 / 1_000) as u64
+    }
+
+    /// Milliseconds.
+    #[must_use]
+    pub const fn as_millis(self) -> u32 {
+        self.0
+    }
+
+    /// Whether it is no time at all.
+    #[must_use]
+    pub const fn is_zero(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl From<Duration> for Period {
+    /// Rounds up: a time-out must not come early.
+    fn from(duration: Duration) -> Self {
+        let ms = duration.as_nanos().div_ceil(1_000_000);
+        Period(u32::try_from(ms).unwrap_or(u32::MAX))
+    }
+}
+
 /// Which congestion control a TCP connection uses (`TCP_CONGESTION`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum CongestionAlgorithm {
@@ -14,11 +61,15 @@ pub enum CongestionAlgorithm {
     /// RFC 9438.
     #[default]
     Cubic,
+    /// draft-cardwell-iccrg-bbr-congestion-control-00: what Linux calls `bbr`.
+    Bbr,
+    /// RFC 8257; asks for ECN.
+    Dctcp,
 }
 
 impl CongestionAlgorithm {
     /// Every algorithm, in the order they are offered.
-    pub const ALL: &'static [Self] = &[Self::Cubic, Self::Reno];
+    pub const ALL: &'static [Self] = &[Self::Cubic, Self::Reno, Self::Bbr, Self::Dctcp];
 
     /// The name that `TCP_CONGESTION` uses.
     #[must_use]
@@ -26,6 +77,8 @@ impl CongestionAlgorithm {
         match self {
             Self::Reno => "reno",
             Self::Cubic => "cubic",
+            Self::Bbr => "bbr",
+            Self::Dctcp => "dctcp",
         }
     }
 }
@@ -77,9 +130,9 @@ pub struct Options {
     /// The program set `SO_RCVBUF`: no automatic tuning.
     pub receive_buffer_locked: bool,
     /// `SO_SNDTIMEO`.
-    pub send_timeout: Option<Duration>,
+    pub send_timeout: Option<Period>,
     /// `SO_RCVTIMEO`.
-    pub receive_timeout: Option<Duration>,
+    pub receive_timeout: Option<Period>,
     /// `SO_RCVLOWAT`, in octets.
     pub receive_low_water: u32,
     /// `SO_OOBINLINE`.
@@ -133,23 +186,23 @@ pub struct Options {
     /// `TCP_MAXSEG` as set by the program, in octets; 0 means not set.
     pub max_segment: u16,
     /// `TCP_KEEPIDLE`.
-    pub keepalive_idle: Duration,
+    pub keepalive_idle: Period,
     /// `TCP_KEEPINTVL`.
-    pub keepalive_interval: Duration,
+    pub keepalive_interval: Period,
     /// `TCP_KEEPCNT`.
     pub keepalive_count: u8,
     /// `TCP_SYNCNT`.
     pub syn_count: u8,
     /// `TCP_LINGER2`: how long an orphan stays in FIN-WAIT-2; `None` means not at all.
-    pub linger2: Option<Duration>,
+    pub linger2: Option<Period>,
     /// `TCP_DEFER_ACCEPT`; zero means off.
-    pub defer_accept: Duration,
+    pub defer_accept: Period,
     /// `TCP_WINDOW_CLAMP`, in octets; 0 means none.
     pub window_clamp: u32,
     /// `TCP_CONGESTION`.
     pub congestion: CongestionAlgorithm,
     /// `TCP_USER_TIMEOUT`; zero means the system's.
-    pub user_timeout: Duration,
+    pub user_timeout: Period,
     /// `TCP_NOTSENT_LOWAT`, in octets; 0 means the system's, `u32::MAX` none.
     pub not_sent_low_water: u32,
     /// `TCP_FASTOPEN`: how many connections may wait for their final ACK; 0 means off.
@@ -210,15 +263,15 @@ impl Default for Options {
             cork: false,
             quick_ack: true,
             max_segment: 0,
-            keepalive_idle: Duration::from_secs(7200),
-            keepalive_interval: Duration::from_secs(75),
+            keepalive_idle: Period::from_secs(7200),
+            keepalive_interval: Period::from_secs(75),
             keepalive_count: 9,
             syn_count: 6,
-            linger2: Some(Duration::from_secs(60)),
-            defer_accept: Duration::ZERO,
+            linger2: Some(Period::from_secs(60)),
+            defer_accept: Period::ZERO,
             window_clamp: 0,
             congestion: CongestionAlgorithm::Cubic,
-            user_timeout: Duration::ZERO,
+            user_timeout: Period::ZERO,
             not_sent_low_water: 0,
             fast_open_queue: 0,
             fast_open_connect: false,
@@ -229,5 +282,18 @@ impl Default for Options {
             udp_segment: 0,
             udp_gro: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_period_never_ends_early() {
+        assert_eq!(Period::from(Duration::from_micros(1)).as_millis(), 1);
+        assert_eq!(Period::from(Duration::from_millis(1_500)).as_secs(), 1);
+        assert_eq!(Period::from(Duration::MAX).as_millis(), u32::MAX);
+        assert!(Period::from(Duration::ZERO).is_zero());
     }
 }

@@ -56,6 +56,34 @@ impl Instant {
     }
 }
 
+/// A moment to the millisecond in four octets, for tables with many: what it says is right for
+/// 49 days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stamp(u32);
+
+impl Stamp {
+    /// No moment.
+    pub const NEVER: Stamp = Stamp(0);
+
+    /// How long ago it was; `Duration::MAX` for `NEVER`.
+    #[must_use]
+    pub const fn elapsed(self, now: Instant) -> Duration {
+        if self.0 == 0 {
+            return Duration::MAX;
+        }
+        Duration::from_millis(now.stamp().0.wrapping_sub(self.0) as u64)
+    }
+}
+
+impl Instant {
+    /// To the millisecond.
+    #[must_use]
+    pub const fn stamp(self) -> Stamp {
+        let ms = self.as_millis() as u32;
+        Stamp(if ms == 0 { 1 } else { ms })
+    }
+}
+
 impl Add<Duration> for Instant {
     type Output = Instant;
     fn add(self, rhs: Duration) -> Instant {

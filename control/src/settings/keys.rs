@@ -7,7 +7,7 @@
 
 use super::Settings;
 use stack::addr::{Cidr, MacAddr};
-use stack::config::{BufferLimits, FastOpenKey, Route, SynCookies, TimeWaitReuse};
+use stack::config::{BufferLimits, EcnPolicy, FastOpenKey, Route, SynCookies, TimeWaitReuse};
 use stack::options::CongestionAlgorithm;
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -287,12 +287,31 @@ pub(super) const KEYS: &[Key] = &[
     key!(
         "tcp.congestion_control",
         "The congestion control of new sockets.",
-        "give cubic or reno",
+        "give cubic, reno, bbr or dctcp",
         |s| s.tcp.congestion.name().to_owned(),
         |s, text| {
             s.tcp.congestion = congestion(text)?;
             Ok(())
         }
+    ),
+    key!(
+        "tcp.ecn",
+        "ECN (RFC 3168): 0 is never, 1 asks for it, 2 grants it when asked.",
+        "give 0, 1 or 2",
+        |s| (s.tcp.ecn as u8).to_string(),
+        |s, text| {
+            s.tcp.ecn = match bounded(text, 0u8, 2)? {
+                0 => EcnPolicy::Never,
+                1 => EcnPolicy::Always,
+                _ => EcnPolicy::WhenAsked,
+            };
+            Ok(())
+        }
+    ),
+    switch!(
+        "tcp.slow_start_after_idle",
+        tcp.slow_start_after_idle,
+        "Whether a window shrinks while it is not used (RFC 2861)."
     ),
     switch!("tcp.timestamps", tcp.timestamps, "Timestamps (RFC 7323)."),
     switch!("tcp.sack", tcp.sack, "Selective acknowledgements (RFC 2018)."),

@@ -1,8 +1,10 @@
 //! The program's calls: sockets come, are named, listen, connect, accept, and go. Data is in
 //! `data`.
 
+use super::congestion::Controller;
 use super::connection::Pending;
 use super::demux::{Target, Tuple};
+use super::ecn::Ecn;
 use super::opening::fast_open;
 use super::opening::listener::Listener;
 use super::opening::{Opening, Start};
@@ -29,7 +31,7 @@ impl<B: Buffer> Tcp<B> {
             receive_buffer: self.config.receive_buffer.default,
             congestion: self.config.congestion,
             syn_count: self.config.syn_retries,
-            linger2: Some(self.config.fin_timeout),
+            linger2: Some(self.config.fin_timeout.into()),
             ..Options::default()
         };
         let handle = self.sockets.insert(Socket::new(family, options));
@@ -557,8 +559,11 @@ impl super::connection::Connection {
         if now.window_clamp != before.window_clamp && now.window_clamp > 0 {
             self.receive.clamp = now.window_clamp;
         }
-        if now.congestion != self.controller.algorithm() {
-            self.controller = super::congestion::Controller::new(now.congestion);
+        if now.congestion != before.congestion {
+            let mut controller = Controller::new(now.congestion, self.negotiated.ecn);
+            controller.begin(env.cx.now, self.window, self.rtt.srtt_us(), self.send.mss);
+            self.ecn.set(Ecn::EXACT, controller.counts_marks());
+            self.controller = controller;
         }
         // TCP_QUICKACK does not stay: asking for it again changes no option but is heeded.
         if now.quick_ack != before.quick_ack || (now.quick_ack && *now == *before) {

@@ -30,11 +30,10 @@ impl Connection {
     }
 
     fn may_answer_stray<A: Allocator>(&mut self, env: &Env<'_, '_, A>) -> bool {
-        let never = self.answered_stray == crate::time::Instant::ZERO;
-        if !never && env.cx.now - self.answered_stray < STRAY_INTERVAL {
+        if self.answered_stray.elapsed(env.cx.now) < STRAY_INTERVAL {
             return false;
         }
-        self.answered_stray = env.cx.now;
+        self.answered_stray = env.cx.now.stamp();
         true
     }
 }

@@ -1,9 +1,10 @@
 //! A connection whose handshake is done: the two halves, and what they share.
 
 use super::Context;
-use super::congestion::{Controller, Window};
+use super::congestion::{Controller, DeliveryRate, Window};
 use super::counters::TcpCounters;
 use super::demux::Tuple;
+use super::ecn::Ecn;
 use super::negotiated::{Negotiated, TimestampState};
 use super::opening::early::Outcome;
 use super::queue::Pool;
@@ -11,7 +12,7 @@ use super::receive::Receiver;
 use super::recovery::Recovery;
 use super::reply::{Replies, Reply};
 use super::segment::{Flags, Header};
-use super::send::{Rtt, Sender};
+use super::send::{Limit, Limits, Rtt, Sender};
 use super::seq::SeqNumber;
 use super::state::State;
 use super::timers::Timers;
@@ -20,7 +21,7 @@ use crate::error::Error;
 use crate::options::{CongestionAlgorithm, Options};
 use crate::packet::Allocator;
 use crate::readiness::Readiness;
-use crate::time::Instant;
+use crate::time::{Instant, Stamp};
 
 bitflags::bitflags! {
     /// What waits to be sent besides data.
@@ -87,6 +88,7 @@ pub(crate) struct Connection {
     pub recovery: Recovery,
     pub window: Window,
     pub controller: Controller,
+    pub ecn: Ecn,
     pub timers: Timers,
     pub pending: Pending,
     /// What became of interest to the program since it was last told.
@@ -107,16 +109,17 @@ pub(crate) struct Connection {
     pub fast_open: Outcome,
     /// Probes of an idle peer or a closed window that were not answered.
     pub probes: u8,
-    pub probing_since: Instant,
+    pub probing_since: Stamp,
     /// When the handshake was done.
     pub began: Instant,
     /// When the peer was last heard.
     pub heard: Instant,
     /// When an out-of-window segment was last answered.
-    pub answered_stray: Instant,
-    /// Packets delivered, and when that count last changed.
-    pub delivered: u32,
-    pub delivered_at: Instant,
+    pub answered_stray: Stamp,
+    /// What was delivered, and how fast.
+    pub rate: DeliveryRate,
+    /// What held sending up, for how long.
+    pub limits: Limits,
     pub stats: Stats,
 }
 
@@ -169,6 +172,9 @@ impl Connection {
         if options.window_clamp > 0 {
             receive.clamp = receive.clamp.min(options.window_clamp);
         }
+        let mut controller = Controller::new(congestion, from.negotiated.ecn);
+        controller.begin(now, window, rtt.srtt_us(), mss);
+        let ecn = Ecn::new(from.negotiated.ecn, controller.counts_marks());
         let mut connection = Connection {
             tuple: from.tuple,
             hash: from.hash,
@@ -180,7 +186,8 @@ impl Connection {
             rtt,
             recovery: Recovery::new(first),
             window,
-            controller: Controller::new(congestion),
+            controller,
+            ecn,
             timers: Timers::IDLE,
             pending: Pending::empty(),
             edges: Readiness::empty(),
@@ -192,12 +199,12 @@ impl Connection {
             awaits_ack: false,
             fast_open: Outcome::None,
             probes: 0,
-            probing_since: now,
+            probing_since: now.stamp(),
             began: now,
             heard: now,
-            answered_stray: Instant::ZERO,
-            delivered: 0,
-            delivered_at: now,
+            answered_stray: Stamp::NEVER,
+            rate: DeliveryRate::new(now),
+            limits: Limits::new(),
             stats: Stats::default(),
         };
         // Until data comes, the beginning counts (`tcpi_last_data_recv`).
@@ -286,18 +293,34 @@ impl Connection {
     }
 
     /// Wakes a program that waits for room, if there is enough now.
-    pub fn on_room(&mut self, no_space: &mut bool) {
+    pub fn on_room(&mut self, no_space: &mut bool, now: Instant) {
         if *no_space && self.send.is_writable() {
             *no_space = false;
             self.edges |= Readiness::WRITABLE;
+            self.limits.end(Limit::SendBuffer, now);
         }
     }
 
-    /// Takes `n` for the count of delivered packets.
-    pub fn count_delivered(&mut self, n: u32, now: Instant) {
-        if n > 0 {
-            self.delivered = self.delivered.wrapping_add(n);
-            self.delivered_at = now;
+    /// The program waits for room, and all that it gave is in flight: if the windows would take
+    /// more, the buffer is too small.
+    pub fn check_buffer_limited(&mut self, now: Instant) {
+        if self.send.unsent == super::queue::NONE
+            && self.send.packets_out > 0
+            && !self.send.limited_by_window
+        {
+            self.limits.begin(Limit::SendBuffer, now);
+        }
+    }
+
+    /// The program has had its say: if the path could carry more than there is, what it carries
+    /// now is no measure of it (draft-cheng-iccrg-delivery-rate-estimation §3.5).
+    pub fn check_app_limited(&mut self) {
+        let send = &self.send;
+        if send.unsent_octets() < send.mss
+            && send.in_flight() < self.window.cwnd
+            && send.lost_out <= send.retrans_out
+        {
+            self.rate.mark_app_limited(send.in_flight());
         }
     }
 }

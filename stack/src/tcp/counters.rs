@@ -77,6 +77,10 @@ crate::counters! {
         timeouts,
         /// Tail loss probes sent (RFC 8985).
         tail_loss_probes,
+        /// Windows reduced because the network marked packets (ECN).
+        ecn_reductions,
+        /// Packets that arrived with the network's mark (ECN: CE).
+        ce_received,
         /// Fast recoveries entered.
         fast_recoveries,
         /// Window probes sent.

@@ -5,6 +5,7 @@ use super::receive::Urgent;
 use super::receive::reader::Scatter;
 use super::reply::Reply;
 use super::segment::Flags;
+use super::send::Limit;
 use super::send::buffer::{Blocked, Gather};
 use super::socket::{Kind, Socket};
 use super::state::State;
@@ -55,10 +56,12 @@ impl<B: Buffer> Tcp<B> {
         if gather.is_empty() {
             return Ok(0);
         }
+        c.check_app_limited();
         let sendable = c.sendable();
         let (taken, blocked) =
             c.send.append(&mut self.pool, cx.allocator, &mut gather, limit, sendable);
         if taken > 0 {
+            c.limits.begin(Limit::Busy, cx.now);
             c.after_send(&mut self.pool, flags, blocked.is_none());
             if flags.zero_copy && socket.options.zero_copy {
                 socket.zero_copy.complete_one();

@@ -99,7 +99,7 @@ impl<B: Buffer> Tcp<B> {
         &mut self,
         cx: &mut Context<'_, A>,
         index: u32,
-        (hop_limit, _traffic_class): (u8, u8),
+        (hop_limit, traffic_class): (u8, u8),
         packet: B,
     ) {
         cx.counters.segments_in += 1;
@@ -114,7 +114,8 @@ impl<B: Buffer> Tcp<B> {
             return;
         }
         if let Kind::Connected(connection) = &mut socket.kind {
-            let arrival = Arrival::new(&header, packet, header_len);
+            let mut arrival = Arrival::new(&header, packet, header_len);
+            arrival.traffic_class = traffic_class;
             connection.on_segment(&mut env!(self, cx, &socket.options), arrival);
         }
         self.settle(cx, index);
@@ -139,7 +140,8 @@ impl<B: Buffer> Tcp<B> {
                 if inbound.meta.hop_limit < least {
                     return;
                 }
-                let arrival = Arrival::new(&inbound.header, inbound.packet, inbound.header_len);
+                let mut arrival = Arrival::new(&inbound.header, inbound.packet, inbound.header_len);
+                arrival.traffic_class = inbound.meta.traffic_class;
                 connection.on_segment(&mut env!(self, cx, &socket.options), arrival);
             }
             Kind::Opening(_) => self.for_own_opening(cx, index, inbound),
@@ -209,7 +211,8 @@ impl<B: Buffer> Tcp<B> {
                 inbound.header.flags -= Flags::SYN;
                 inbound.header.seq += 1;
             }
-            let arrival = Arrival::new(&inbound.header, inbound.packet, inbound.header_len);
+            let mut arrival = Arrival::new(&inbound.header, inbound.packet, inbound.header_len);
+            arrival.traffic_class = inbound.meta.traffic_class;
             connection.on_segment(&mut env!(self, cx, &socket.options), arrival);
         }
     }

@@ -77,6 +77,10 @@ pub const OPTION_TIMESTAMPS: u8 = 1;
 pub const OPTION_SACK: u8 = 2;
 /// `tcpi_options`: window scaling is on.
 pub const OPTION_WSCALE: u8 = 4;
+/// `tcpi_options`: ECN is on.
+pub const OPTION_ECN: u8 = 8;
+/// `tcpi_options`: a packet came ECN-capable.
+pub const OPTION_ECN_SEEN: u8 = 16;
 
 /// `tcpi_options`: the data of the SYN was taken (RFC 7413).
 pub const OPTION_SYN_DATA: u8 = 32;

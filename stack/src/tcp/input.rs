@@ -40,6 +40,8 @@ pub(crate) struct Arrival<'h, B> {
     /// How many those were.
     pub segments: u32,
     pub fin: bool,
+    /// Of its packet.
+    pub traffic_class: u8,
 }
 
 /// How many segments `len` octets of `packet` were on the wire.
@@ -67,6 +69,7 @@ impl<'h, B: Buffer> Arrival<'h, B> {
             segment_size,
             segments,
             fin: header.flags.contains(Flags::FIN),
+            traffic_class: 0,
         }
     }
 
@@ -307,7 +310,7 @@ impl Connection {
                 self.finish(None);
             }
             Some(limit) => {
-                self.timers.keepalive_at = env.cx.now + limit;
+                self.timers.keepalive_at = env.cx.now + limit.get();
             }
         }
     }
@@ -316,7 +319,11 @@ impl Connection {
     fn on_ack<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>, arrival: &Arrival<'_, A::Buffer>) {
         let (header, now) = (arrival.header, env.cx.now);
         let prior_una = self.send.una;
-        let mut delivery = Delivery::default();
+        let mut delivery = Delivery {
+            high: self.recovery.high,
+            prior_in_flight: self.send.in_flight(),
+            ..Delivery::default()
+        };
         let min_rtt = self.rtt.min_us;
         self.heard = now;
         self.send.burst = 0;
@@ -344,7 +351,7 @@ impl Connection {
         self.stats.octets_acked += u64::from(header.ack.since(prior_una));
         let bare = arrival.len == 0 && !arrival.fin;
         let duplicate = bare && !delivery.advanced && !window_changed && self.send.packets_out > 0;
-        self.sample_rtt(header, &delivery, env);
+        self.sample_rtt(header, &mut delivery, env);
         if self.send.packets_out > 0 || delivery.acked > 0 || delivery.sacked > 0 {
             self.recover(env, header, &mut delivery, duplicate);
         }
@@ -363,6 +370,9 @@ impl Connection {
             self.tune_send_buffer(env.options, env.config);
         }
         if self.send.packets_out == 0 {
+            if self.send.unsent == NONE {
+                self.limits.rest(env.cx.now);
+            }
             let probing = self.timers.alarm == Alarm::WindowProbe;
             if self.send.unsent == NONE {
                 self.timers.stop_alarm();
@@ -398,12 +408,13 @@ impl Connection {
     fn sample_rtt<A: Allocator>(
         &mut self,
         header: &Header,
-        delivery: &Delivery,
+        delivery: &mut Delivery,
         env: &Env<'_, '_, A>,
     ) {
         let now = env.cx.now;
         if let Some(rtt) = delivery.rtt(now) {
             self.rtt.sample(rtt, now, env.config);
+            delivery.rtt_us = self.rtt.latest_us;
         } else if delivery.advanced
             && delivery.acked > 0
             && let (true, Some(ts)) = (self.negotiated.timestamps, header.timestamps)

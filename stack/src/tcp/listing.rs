@@ -1,9 +1,10 @@
 //! What can be learnt about sockets: `TCP_INFO`, the lines of `ss`, the tables' occupancy.
 
 use super::connection::Connection;
+use super::ecn::Ecn;
 use super::info::{
-    OPTION_SACK, OPTION_SYN_DATA, OPTION_TIMESTAMPS, OPTION_WSCALE, Occupancy, SocketSummary,
-    TcpInfo,
+    OPTION_ECN, OPTION_ECN_SEEN, OPTION_SACK, OPTION_SYN_DATA, OPTION_TIMESTAMPS, OPTION_WSCALE,
+    Occupancy, SocketSummary, TcpInfo,
 };
 use super::opening::Opening;
 use super::opening::early::Outcome;
@@ -81,6 +82,8 @@ impl<B: Buffer> Tcp<B> {
         info.options = option(negotiated.timestamps, OPTION_TIMESTAMPS)
             | option(negotiated.sack, OPTION_SACK)
             | option(negotiated.scaling, OPTION_WSCALE)
+            | option(negotiated.ecn, OPTION_ECN)
+            | option(c.ecn.contains(Ecn::SEEN), OPTION_ECN_SEEN)
             | option(c.fast_open == Outcome::DataTaken, OPTION_SYN_DATA);
         info.fastopen_client_fail = c.fast_open as u8 % Outcome::DataTaken as u8;
         info.snd_wscale = negotiated.send_shift;
@@ -103,12 +106,12 @@ impl<B: Buffer> Tcp<B> {
         info.snd_ssthresh = c.window.ssthresh;
         info.snd_cwnd = c.window.cwnd;
         info.advmss = u32::from(negotiated.advertised_mss);
-        info.reordering = super::recovery::DUPLICATES;
+        info.reordering = u32::from(c.recovery.reordering);
         info.rcv_rtt = c.receive.tune.rtt_us;
         info.rcv_space = c.receive.tune.space;
         info.total_retrans = c.stats.retransmitted;
         info.max_pacing_rate = options.max_pacing_rate;
-        info.pacing_rate = c.pacing_rate();
+        info.pacing_rate = c.pacing_rate(options);
         info.bytes_acked = c.stats.octets_acked;
         info.bytes_received = c.stats.octets_received;
         info.segs_out = c.stats.segments_out;
@@ -117,8 +120,11 @@ impl<B: Buffer> Tcp<B> {
         info.min_rtt = c.rtt.min_us;
         info.data_segs_in = c.stats.data_segments_in;
         info.data_segs_out = c.stats.data_segments_out;
-        info.delivery_rate = c.pacing_rate().min(options.max_pacing_rate);
-        info.delivered = c.delivered;
+        info.delivery_rate = c.rate.octets_per_second(c.send.mss);
+        info.delivery_rate_app_limited = c.rate.best_app_limited;
+        (info.busy_time, info.rwnd_limited, info.sndbuf_limited) = c.limits.times_us(now);
+        info.delivered = c.rate.delivered;
+        info.delivered_ce = c.rate.delivered_ce;
         info.bytes_sent = c.stats.octets_sent + c.stats.octets_retransmitted;
         info.bytes_retrans = c.stats.octets_retransmitted;
         info.dsack_dups = c.stats.duplicates_reported;
@@ -201,16 +207,5 @@ fn summary(id: TcpId, socket: &Socket) -> SocketSummary {
         receive_queue,
         send_queue,
         orphaned: socket.orphaned,
-    }
-}
-
-impl Connection {
-    /// What the window amounts to in octets per second.
-    fn pacing_rate(&self) -> u64 {
-        let srtt = u64::from(self.rtt.srtt_us());
-        if srtt == 0 {
-            return 0;
-        }
-        u64::from(self.window.cwnd) * u64::from(self.send.mss) * 1_000_000 / srtt
     }
 }

@@ -19,6 +19,7 @@ mod counters;
 mod data;
 mod demux;
 mod dispatch;
+mod ecn;
 pub mod info;
 mod input;
 mod listing;

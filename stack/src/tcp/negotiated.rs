@@ -15,6 +15,8 @@ pub(crate) struct Negotiated {
     pub sack: bool,
     /// Timestamps in every segment.
     pub timestamps: bool,
+    /// ECN in both directions (RFC 3168).
+    pub ecn: bool,
     /// Window scaling was agreed upon.
     pub scaling: bool,
     /// The shift of windows that the peer sends.

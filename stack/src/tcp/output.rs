@@ -1,11 +1,14 @@
 //! What a connection sends: retransmissions, data as the windows and Nagle allow, probes, and
 //! acknowledgments on their own when nothing else carried them.
 
+use super::congestion::Restart;
 use super::connection::{Connection, Env, Pending};
+use super::ecn;
 use super::queue::{Chunk, Marks, NONE};
 use super::recovery::Phase;
 use super::reply::emit;
 use super::segment::{Flags, Header, MAX_HEADER};
+use super::send::Limit;
 use super::seq::SeqNumber;
 use super::state::State;
 use super::timers::Alarm;
@@ -34,7 +37,8 @@ impl Connection {
                 return Ok(sent);
             }
         }
-        if self.send.lost_out > 0 {
+        let new_first = self.send.lost_out > 0 && self.recovery.prefers_new_data();
+        if self.send.lost_out > 0 && !new_first {
             let sent = self.retransmit_lost(env)?;
             if sent.is_some() {
                 return Ok(sent);
@@ -42,6 +46,12 @@ impl Connection {
         }
         if self.send.unsent != NONE {
             let sent = self.send_new(env)?;
+            if sent.is_some() {
+                return Ok(sent);
+            }
+        }
+        if new_first && !self.awaits_answer_to_new_data() {
+            let sent = self.retransmit_lost(env)?;
             if sent.is_some() {
                 return Ok(sent);
             }
@@ -109,6 +119,9 @@ impl Connection {
             return Ok(None);
         }
         let Some(index) = self.send.next_lost(env.pool) else { return Ok(None) };
+        if self.is_held_by_pacing(env.options, env.cx.now) {
+            return Ok(None);
+        }
         if self.is_beyond_window(env, index) {
             return Ok(None);
         }
@@ -129,12 +142,8 @@ impl Connection {
             return Err(NoBuffer);
         }
         let transmit = self.transmit_chunk(env, index)?;
-        let Some(chunk) = env.pool.at_mut(index) else { return Ok(None) };
-        if !chunk.marks.contains(Marks::RETRANSMITTED) {
-            self.send.retrans_out += 1;
-        }
-        chunk.marks |= Marks::RETRANSMITTED | Marks::EVER_RETRANSMITTED;
-        let len = u64::from(chunk.len);
+        self.send.note_resent(env.pool, index);
+        let len = env.pool.at(index).map_or(0, |chunk| u64::from(chunk.len));
         if self.recovery.first_retransmit_ts.is_none() {
             self.recovery.first_retransmit_ts = Some(self.timestamps.value(env.cx.now));
         }
@@ -149,18 +158,21 @@ impl Connection {
     }
 
     fn send_new<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) -> Sent<A> {
-        self.restart_after_idle(env);
         if !self.may_send_new(env) {
             if self.send.packets_out == 0 && self.timers.alarm == Alarm::None {
                 self.arm_window_probe(env);
             }
             return Ok(None);
         }
+        if self.is_held_by_pacing(env.options, env.cx.now) {
+            return Ok(None);
+        }
+        self.restart_after_idle(env);
         let count = self.unit_len(env);
         let sent =
             if count > 1 { Some(self.transmit_unit(env, count)?) } else { self.transmit_new(env)? };
         let limited = self.send.in_flight() >= self.window.cwnd;
-        self.note_window_use(limited);
+        self.note_window_use(env, limited);
         Ok(sent)
     }
 
@@ -168,14 +180,17 @@ impl Connection {
     fn may_send_new<A: Allocator>(&mut self, env: &Env<'_, '_, A>) -> bool {
         let Some(chunk) = env.pool.at(self.send.unsent) else { return false };
         if self.send.in_flight() >= self.window.cwnd {
-            self.note_window_use(true);
+            self.limits.end(Limit::ReceiveWindow, env.cx.now);
+            self.note_window_use(env, true);
             return false;
         }
         let len = chunk.len.min(self.send.mss);
         let end = if chunk.len > len { chunk.seq + len } else { chunk.end() };
         if end.after(self.send.window_end()) {
+            self.limits.begin(Limit::ReceiveWindow, env.cx.now);
             return false;
         }
+        self.limits.end(Limit::ReceiveWindow, env.cx.now);
         self.may_be_small(env, chunk, 0)
     }
 
@@ -275,8 +290,10 @@ impl Connection {
         }
     }
 
-    /// RFC 7661 in the form Linux uses: growth needs to know how much of the window was used.
-    fn note_window_use(&mut self, limited: bool) {
+    /// RFC 7661 in the form Linux uses: growth needs to know how much of the window was used, and a
+    /// window that is not used decays.
+    fn note_window_use<A: Allocator>(&mut self, env: &Env<'_, '_, A>, limited: bool) {
+        let now = env.cx.now;
         let send = &mut self.send;
         if send.una.at_or_after(send.max_packets_seq)
             || send.packets_out > send.max_packets_out
@@ -286,6 +303,41 @@ impl Connection {
             send.max_packets_out = send.packets_out;
             send.max_packets_seq = send.nxt;
         }
+        let doubling = self.window.in_slow_start() && self.window.cwnd < 2 * send.max_packets_out;
+        if send.limited_by_window || doubling {
+            send.used = 0;
+            send.full_at = now.stamp();
+            return;
+        }
+        send.used = send.used.max(send.packets_out);
+        if send.full_at.elapsed(now) >= self.rtt.rto(env.config) {
+            self.decay_unused_window(env);
+        }
+    }
+
+    /// Halfway down to what was used (RFC 2861 §3.2 as Linux does it).
+    fn decay_unused_window<A: Allocator>(&mut self, env: &Env<'_, '_, A>) {
+        let used = self.send.used.max(super::congestion::INITIAL_WINDOW);
+        // A window that our own buffer leaves unused is no sign of what the path can take.
+        let buffer_full = self.send.charged >= self.send.limit;
+        let decays = env.config.slow_start_after_idle
+            && !self.controller.governs()
+            && self.recovery.phase == Phase::Open
+            && !buffer_full;
+        if !decays {
+            return;
+        }
+        if used < self.window.cwnd {
+            self.window.ssthresh = self.threshold_of_window();
+            self.window.cwnd = (self.window.cwnd + used) / 2;
+        }
+        self.send.used = 0;
+        self.send.full_at = env.cx.now.stamp();
+    }
+
+    /// What slow start may come back to: three quarters of the window at least.
+    fn threshold_of_window(&self) -> u32 {
+        self.window.ssthresh.max(self.window.cwnd / 2 + self.window.cwnd / 4)
     }
 
     /// RFC 5681 §4.1: after a pause the window tells nothing about the path.
@@ -293,22 +345,28 @@ impl Connection {
         if self.send.packets_out > 0 || self.send.last_sent == Instant::ZERO {
             return;
         }
+        let now = env.cx.now;
+        let mut idle = now - self.send.last_sent;
+        let restart = Restart {
+            now,
+            idle_us: u64::try_from(idle.as_micros()).unwrap_or(u64::MAX),
+            app_limited: self.rate.is_app_limited(),
+            mss: self.send.mss,
+        };
+        self.window = self.controller.on_restart(&restart, self.window);
+        self.send.last_sent = now;
         let rto = self.rtt.rto(env.config);
-        let mut idle = env.cx.now - self.send.last_sent;
-        if idle <= rto {
+        if idle <= rto || !env.config.slow_start_after_idle || self.controller.governs() {
             return;
         }
-        let us = u64::try_from(idle.as_micros()).unwrap_or(u64::MAX);
-        self.controller.get().on_restart(us);
+        self.window.ssthresh = self.threshold_of_window();
         let window = &mut self.window;
-        if window.ssthresh < super::congestion::NO_THRESHOLD {
-            window.ssthresh = window.ssthresh.max(window.cwnd / 4 * 3);
-        }
         while idle > rto && window.cwnd > super::congestion::INITIAL_WINDOW {
             window.cwnd = (window.cwnd / 2).max(super::congestion::INITIAL_WINDOW);
             idle = idle.saturating_sub(rto);
         }
-        self.send.last_sent = env.cx.now;
+        self.send.used = 0;
+        self.send.full_at = now.stamp();
     }
 
     /// Segments without payload: probes and acknowledgments.
@@ -390,14 +448,15 @@ impl Connection {
             }
         };
         chunk.sent_at = env.cx.now;
-        chunk.delivered = self.delivered;
-        chunk.delivered_at = self.delivered_at;
+        chunk.snapshot = self.rate.snapshot(env.cx.now, self.send.packets_out == 0);
+        chunk.marks.set(Marks::APP_LIMITED, self.rate.is_app_limited());
         let mut flags = Flags::ACK;
         flags.set(Flags::FIN, chunk.marks.contains(Marks::FIN));
         let push = ends_burst || chunk.marks.contains(Marks::PUSH);
         flags.set(Flags::PSH, chunk.len > 0 && push);
         let (seq, len) = (chunk.seq, chunk.len);
         if len > 0 {
+            self.note_paced(env.options, len, env.cx.now);
             self.stats.data_segments_out = self.stats.data_segments_out.wrapping_add(1);
         }
         Ok(self.finish_segment(env, flags, seq, buffer, len))
@@ -429,7 +488,8 @@ impl Connection {
             flags |= Flags::URG;
             header.urgent = up.since(seq).min(u32::from(u16::MAX)) as u16;
         }
-        header.flags = flags;
+        let (congestion, codepoint) = self.ecn.mark(len > 0 && seq.at_or_after(self.send.nxt));
+        header.flags = flags | congestion;
         self.report_blocks(&mut header, len);
         self.pending -= Pending::ACK;
         self.timers.ack_at = Instant::FAR_FUTURE;
@@ -438,7 +498,7 @@ impl Connection {
         env.cx.counters.segments_out += 1;
         let options = env.options;
         let fragment = options.path_mtu_discovery == PathMtuDiscovery::Dont;
-        let (class, hops) = (options.traffic_class, options.hop_limit);
+        let (class, hops) = (ecn::class(options, codepoint), options.hop_limit);
         emit(&header, buffer, &self.tuple, class, hops, !fragment)
     }
 

@@ -1,5 +1,6 @@
 //! The segments that connections keep: one table for the layer, chained into queues.
 
+use super::congestion::Snapshot;
 use super::seq::SeqNumber;
 use crate::collections::Slab;
 use crate::packet::Buffer;
@@ -33,6 +34,8 @@ bitflags::bitflags! {
         const EVER_RETRANSMITTED = 0x20;
         /// No payload may be appended: a record ends here.
         const SEALED = 0x40;
+        /// Sent after a pause that the program made: its delivery is no measure of the path.
+        const APP_LIMITED = 0x80;
     }
 }
 
@@ -52,10 +55,11 @@ pub(crate) struct Chunk<B> {
     pub marks: Marks,
     /// When it was sent last, or when it was received.
     pub sent_at: Instant,
-    /// The connection's count of delivered packets when this was sent, and when that count last
-    /// changed: what a delivery rate sample needs.
-    pub delivered: u32,
-    pub delivered_at: Instant,
+    /// The state of delivery when this was sent last.
+    pub snapshot: Snapshot,
+    /// The retransmissions in flight, in the order they were sent: the neighbours in that list.
+    pub resent_next: u32,
+    pub resent_prev: u32,
 }
 
 impl<B: Buffer> Chunk<B> {
@@ -69,8 +73,9 @@ impl<B: Buffer> Chunk<B> {
             prev: NONE,
             marks,
             sent_at: Instant::ZERO,
-            delivered: 0,
-            delivered_at: Instant::ZERO,
+            snapshot: Snapshot::default(),
+            resent_next: NONE,
+            resent_prev: NONE,
         }
     }
 

@@ -25,12 +25,12 @@ const PLENTY: usize = super::send::buffer::RESERVE + 32;
 impl Socket {
     /// Whether it may have something to send, and its next deadline.
     #[inline]
-    fn what_is_due(&mut self) -> (bool, Instant) {
+    fn what_is_due(&mut self, now: Instant) -> (bool, Instant) {
         match &mut self.kind {
             Kind::Idle | Kind::Listening(_) => (false, Instant::FAR_FUTURE),
             Kind::Opening(opening) => (opening.transmit, opening.deadline),
             Kind::Connected(c) => {
-                c.on_room(&mut self.no_space);
+                c.on_room(&mut self.no_space, now);
                 (c.wants_transmit(), c.timers.earliest())
             }
         }
@@ -65,7 +65,7 @@ impl<B: Buffer> Tcp<B> {
         if !lives {
             return self.settle_other(cx, index);
         }
-        let (transmit, deadline) = socket.what_is_due();
+        let (transmit, deadline) = socket.what_is_due(self.latest);
         let tell = socket.what_to_tell();
         if transmit {
             self.ready.push_back(index);
@@ -86,7 +86,7 @@ impl<B: Buffer> Tcp<B> {
             _ => {}
         }
         if let Some(socket) = self.sockets.at_mut(index) {
-            let (transmit, deadline) = socket.what_is_due();
+            let (transmit, deadline) = socket.what_is_due(self.latest);
             if transmit {
                 self.ready.push_back(index);
             }
@@ -316,7 +316,10 @@ impl<B: Buffer> Tcp<B> {
         let Some(socket) = self.sockets.at_mut(index) else { return };
         let Kind::Connected(c) = &mut socket.kind else { return };
         if socket.no_space {
-            c.on_room(&mut socket.no_space);
+            c.on_room(&mut socket.no_space, self.latest);
+            if socket.no_space {
+                c.check_buffer_limited(self.latest);
+            }
         }
         let (deadline, announce) = (c.timers.earliest(), !c.edges.is_empty());
         self.arm(index, deadline);
@@ -369,7 +372,7 @@ impl<B: Buffer> Tcp<B> {
         match &mut socket.kind {
             Kind::Connected(c) => c.on_timers(&mut env!(self, cx, &socket.options)),
             Kind::Opening(opening) if opening.deadline <= cx.now => {
-                let user = socket.options.user_timeout;
+                let user = socket.options.user_timeout.get();
                 let late = !user.is_zero() && cx.now - opening.started >= user;
                 if late || !opening.on_timeout(cx.now, &self.config) {
                     let error = opening.soft_error.unwrap_or(Error::TimedOut);

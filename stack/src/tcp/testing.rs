@@ -3,7 +3,8 @@
 //!
 //! A segment reads `FLAGS SEQ:END(LEN) ack N …`, numbers relative to each end's initial sequence
 //! number, as in `S. 0:0(0) ack 1 mss 1460` or `P. 1:6(5) ack 1 win 1000 sack 11:21`. Flags are
-//! `S F R P U` and `.` for ACK.
+//! `S F R P U E W` (E for ECE, W for CWR) and `.` for ACK; `ect0` or `ce` at the end is what the
+//! packet's IP header says.
 
 use super::demux::Tuple;
 use super::segment::{Flags, Header, SackBlock, Timestamps};
@@ -293,7 +294,9 @@ impl Script {
             }
             self.payload = transmit.packet.data()[len..].to_vec();
             assert!(transmit.packet.data().len() <= 1480, "fits the path");
-            seen.push(self.describe(&header, self.payload.len() as u32));
+            let mut line = self.describe(&header, self.payload.len() as u32);
+            line += ["", " ect1", " ect0", " ce"][usize::from(transmit.traffic_class & 3)];
+            seen.push(line);
             self.last = header;
             assert!(seen.len() < 10_000, "ends");
         }
@@ -308,6 +311,8 @@ impl Script {
             (Flags::RST, 'R'),
             (Flags::PSH, 'P'),
             (Flags::URG, 'U'),
+            (Flags::ECE, 'E'),
+            (Flags::CWR, 'W'),
             (Flags::ACK, '.'),
         ] {
             if header.flags.contains(flag) {
@@ -332,14 +337,24 @@ impl Script {
     /// The peer sends what `text` says.
     pub fn inject(&mut self, text: &str) {
         let (header, payload) = self.parse(text);
-        self.inject_header(&header, &payload);
+        let codepoint = match text.split(' ').next_back() {
+            Some("ect1") => 1,
+            Some("ect0") => 2,
+            Some("ce") => 3,
+            _ => 0,
+        };
+        self.inject_marked(&header, &payload, codepoint);
     }
 
     pub fn inject_header(&mut self, header: &Header, payload: &[u8]) {
+        self.inject_marked(header, payload, 0);
+    }
+
+    fn inject_marked(&mut self, header: &Header, payload: &[u8], traffic_class: u8) {
         let mut octets = vec![0; header.len()];
         header.emit(&mut octets);
         octets.extend_from_slice(payload);
-        let meta = IpMeta { source: PEER, destination: OURS, traffic_class: 0, hop_limit: 64 };
+        let meta = IpMeta { source: PEER, destination: OURS, traffic_class, hop_limit: 64 };
         self.host.deliver(meta, HeapBuffer::from_bytes(&octets));
     }
 
@@ -363,6 +378,8 @@ impl Script {
                 'R' => Flags::RST,
                 'P' => Flags::PSH,
                 'U' => Flags::URG,
+                'E' => Flags::ECE,
+                'W' => Flags::CWR,
                 '.' => Flags::ACK,
                 _ => Flags::empty(),
             };
@@ -394,6 +411,7 @@ impl Script {
                     let (start, end) = (self.iss + number(Some(a)), self.iss + number(Some(b)));
                     header.sack.push(SackBlock { start, end });
                 }
+                "ect0" | "ect1" | "ce" => {}
                 other => panic!("what is {other}?"),
             }
         }

@@ -103,6 +103,7 @@ impl Connection {
         if let Some(packet) = arrival.packet.take()
             && arrival.len > 0
         {
+            self.on_marked_payload(env, arrival.traffic_class, arrival.header.flags);
             self.take_payload(env, packet, arrival);
         } else {
             self.receive.ack.enter_quick(self.receive.window());

@@ -33,6 +33,9 @@ pub(crate) struct Timers {
     pub ack_at: Instant,
     /// Keepalive, or the end of an orphan in FIN-WAIT-2.
     pub keepalive_at: Instant,
+    /// Pacing lets the next segment go; whether one waits for that.
+    pub paced_until: Instant,
+    pub held: bool,
 }
 
 impl Timers {
@@ -41,6 +44,8 @@ impl Timers {
         alarm_at: Instant::FAR_FUTURE,
         ack_at: Instant::FAR_FUTURE,
         keepalive_at: Instant::FAR_FUTURE,
+        paced_until: Instant::ZERO,
+        held: false,
     };
 
     pub fn set_alarm(&mut self, alarm: Alarm, at: Instant) {
@@ -54,7 +59,8 @@ impl Timers {
 
     /// The earliest.
     pub fn earliest(&self) -> Instant {
-        self.alarm_at.min(self.ack_at).min(self.keepalive_at)
+        let earliest = self.alarm_at.min(self.ack_at).min(self.keepalive_at);
+        if self.held { earliest.min(self.paced_until) } else { earliest }
     }
 }
 
@@ -77,6 +83,10 @@ impl Connection {
             return;
         }
         self.send.burst = 0;
+        if self.timers.paced_until <= now {
+            // Whoever called sends what can be sent.
+            self.timers.held = false;
+        }
         if self.timers.ack_at <= now {
             self.on_delayed_ack(env);
         }
@@ -114,11 +124,13 @@ impl Connection {
     }
 
     /// Whether timeouts have gone on for too long, and so the peer is given up.
-    fn is_given_up<A: Allocator>(&self, env: &Env<'_, '_, A>, since: Option<Instant>) -> bool {
-        let Some(since) = since else { return false };
+    fn is_given_up<A: Allocator>(&self, env: &Env<'_, '_, A>, since: Instant) -> bool {
+        if since == Instant::ZERO {
+            return false;
+        }
         let waited = env.cx.now - since;
         if !env.options.user_timeout.is_zero() {
-            return waited >= env.options.user_timeout;
+            return waited >= env.options.user_timeout.get();
         }
         let orphan = self.orphaned;
         let retries = if orphan { env.config.orphan_retries } else { env.config.retries };
@@ -141,7 +153,9 @@ impl Connection {
         if self.recovery.timeouts == 0 {
             self.stats.timeout_episodes = self.stats.timeout_episodes.saturating_add(1);
         }
-        self.recovery.stalled_since = self.recovery.stalled_since.or(Some(env.cx.now));
+        if self.recovery.stalled_since == Instant::ZERO {
+            self.recovery.stalled_since = env.cx.now;
+        }
         self.recovery.timeouts = self.recovery.timeouts.saturating_add(1);
         self.stats.timeouts = self.stats.timeouts.saturating_add(1);
         self.pending |= Pending::FORCE_HEAD;
@@ -153,9 +167,10 @@ impl Connection {
     pub fn arm_retransmit<A: Allocator>(&mut self, env: &Env<'_, '_, A>) {
         let mut rto = self.rtt.rto(env.config);
         if !env.options.user_timeout.is_zero()
-            && let Some(since) = self.recovery.stalled_since
+            && let since = self.recovery.stalled_since
+            && since != Instant::ZERO
         {
-            let left = (since + env.options.user_timeout) - env.cx.now;
+            let left = (since + env.options.user_timeout.get()) - env.cx.now;
             rto = rto.min(left.max(Duration::from_millis(1)));
         }
         self.timers.set_alarm(Alarm::Retransmit, env.cx.now + rto);
@@ -190,11 +205,12 @@ impl Connection {
             return;
         }
         if self.probes == 0 {
-            self.probing_since = env.cx.now;
+            self.probing_since = env.cx.now.stamp();
         }
         let limit = if self.orphaned { env.config.orphan_retries } else { env.config.retries };
-        let user = env.options.user_timeout;
-        let late = !user.is_zero() && self.probes > 0 && env.cx.now - self.probing_since >= user;
+        let user = env.options.user_timeout.get();
+        let late =
+            !user.is_zero() && self.probes > 0 && self.probing_since.elapsed(env.cx.now) >= user;
         if self.probes >= limit || late {
             return self.give_up(env);
         }
@@ -212,7 +228,7 @@ impl Connection {
             return; // Holds the orphan's deadline.
         }
         self.timers.keepalive_at = if env.options.keepalive && self.state.is_synchronized() {
-            self.heard.max(self.receive.ack.last_data) + env.options.keepalive_idle
+            self.heard.max(self.receive.ack.last_data) + env.options.keepalive_idle.get()
         } else {
             Instant::FAR_FUTURE
         };
@@ -229,13 +245,13 @@ impl Connection {
         }
         let idle = env.cx.now - self.heard.max(self.receive.ack.last_data);
         if self.send.packets_out > 0 || self.send.unsent != super::queue::NONE {
-            self.timers.keepalive_at = env.cx.now + env.options.keepalive_idle;
+            self.timers.keepalive_at = env.cx.now + env.options.keepalive_idle.get();
             return;
         }
-        if idle < env.options.keepalive_idle {
+        if idle < env.options.keepalive_idle.get() {
             return self.arm_keepalive(env);
         }
-        let user = env.options.user_timeout;
+        let user = env.options.user_timeout.get();
         let spent = if user.is_zero() {
             self.probes >= env.options.keepalive_count
         } else {
@@ -247,7 +263,7 @@ impl Connection {
         }
         self.probes += 1;
         self.pending |= Pending::KEEPALIVE;
-        self.timers.keepalive_at = env.cx.now + env.options.keepalive_interval;
+        self.timers.keepalive_at = env.cx.now + env.options.keepalive_interval.get();
     }
 
     /// The peer is not there any more.

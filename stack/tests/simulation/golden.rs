@@ -22,7 +22,7 @@ const RUNS: u64 = 3;
 
 const HEADER: &str = "\
 # Goodput in Mbit/s of one transfer of 2 MB over 20 Mbit/s, the median of three seeds.
-# queue: in bandwidth-delay products (at least 15 kB).
+# queue: in bandwidth-delay products (at least 15 kB). DCTCP's marks packets from 30 kB on.
 # Rewritten by UPDATE_GOLDEN=1 cargo test -p onwire-stack --test simulation golden
 controller rtt_ms  loss_%  queue  goodput
 ";
@@ -59,6 +59,7 @@ fn transfer(algorithm: CongestionAlgorithm, rtt_ms: u64, loss: u32, queue: f64) 
         reordering: 0,
         corruption: 0,
         shuffle: Duration::ZERO,
+        marking: if algorithm == CongestionAlgorithm::Dctcp { 30_000 } else { 0 },
     };
     scenario.links = [Quality { loss, ..quality }, quality];
     for (config, card) in scenario.configs.iter_mut().zip(&mut scenario.cards) {

@@ -19,6 +19,8 @@ pub struct Quality {
     pub corruption: u32,
     /// How much later a reordered frame comes at most.
     pub shuffle: Duration,
+    /// Octets waiting from which on ECN-capable packets are marked; 0 is never.
+    pub marking: u64,
 }
 
 /// What became of the frames.
@@ -30,6 +32,7 @@ pub struct Fate {
     pub duplicated: u64,
     pub reordered: u64,
     pub corrupted: u64,
+    pub marked: u64,
 }
 
 impl Fate {
@@ -76,6 +79,9 @@ impl Link {
             self.fate.overflowed += 1;
             return;
         }
+        if q.marking > 0 && waiting >= q.marking && mark(&mut frame.octets) {
+            self.fate.marked += 1;
+        }
         let takes = Duration::from_nanos((frame.octets.len() as u64 + 24) * 8_000_000_000 / q.rate);
         self.idle_at = self.idle_at.max(now) + takes;
         let mut at = self.idle_at + q.delay;
@@ -98,6 +104,26 @@ impl Link {
         self.fate.carried += 1;
         arrive(at, frame);
     }
+}
+
+/// Congestion experienced (RFC 3168 §5), if the packet is ECN-capable.
+fn mark(frame: &mut [u8]) -> bool {
+    let Some(header) = frame.get_mut(14..34).filter(|header| header[0] >> 4 == 4) else {
+        return false;
+    };
+    if header[1] & 3 == 0 {
+        return false;
+    }
+    //= RFC 1624 §3: HC' = ~(~HC + ~m + m')
+    let before = u16::from_be_bytes([header[0], header[1]]);
+    header[1] |= 3;
+    let after = u16::from_be_bytes([header[0], header[1]]);
+    let sum = u16::from_be_bytes([header[10], header[11]]);
+    let total = u32::from(!sum) + u32::from(!before) + u32::from(after);
+    let folded = (total & 0xffff) + (total >> 16);
+    let folded = (folded & 0xffff) + (folded >> 16);
+    [header[10], header[11]] = (!(folded as u16)).to_be_bytes();
+    true
 }
 
 fn is_ip(frame: &[u8]) -> bool {

@@ -5,7 +5,7 @@ use crate::device::Card;
 use crate::endpoint::{Leave, Order, Plan};
 use crate::link::Quality;
 use stack::addr::MacAddr;
-use stack::config::{BufferLimits, Capacity, Config};
+use stack::config::{BufferLimits, Capacity, Config, EcnPolicy};
 use stack::device::Offloads;
 use stack::options::CongestionAlgorithm;
 use stack::time::{Duration, Instant};
@@ -112,10 +112,12 @@ fn quality(c: &mut Chance) -> Quality {
     let (loss, duplication) = (ill(&[0, 0, 10, 100, 300, 1_000]), ill(&[0, 0, 50, 500]));
     let (reordering, corruption) = (ill(&[0, 0, 100, 1_000]), ill(&[0, 0, 10, 200]));
     let rate = c.pick(&[1_000_000, 10_000_000, 100_000_000, 1_000_000_000, 10_000_000_000]);
+    let queue = u64::from(c.pick(&[8_000u32, 30_000, 100_000, 1_000_000]));
     Quality {
         rate,
         delay: Duration::from_micros(c.pick(&[10, 500, 5_000, 20_000, 100_000])),
-        queue: u64::from(c.pick(&[8_000u32, 30_000, 100_000, 1_000_000])),
+        queue,
+        marking: if c.one_in(2) { queue / 4 } else { 0 },
         loss,
         duplication,
         reordering,
@@ -141,6 +143,8 @@ fn config(c: &mut Chance, host: usize, congestion: CongestionAlgorithm, scarce: 
         ..Config::default()
     };
     config.tcp.congestion = congestion;
+    config.tcp.ecn = c.pick(&[EcnPolicy::Never, EcnPolicy::Always, EcnPolicy::WhenAsked]);
+    config.tcp.slow_start_after_idle = !c.one_in(4);
     config.tcp.timestamps = !c.one_in(4);
     config.tcp.sack = !c.one_in(4);
     config.tcp.window_scaling = !c.one_in(6);

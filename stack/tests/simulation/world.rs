@@ -555,8 +555,8 @@ fn set_options(
         if plan.tolerant {
             // The reset may get lost: only this finds out.
             options.keepalive = true;
-            options.keepalive_idle = Duration::from_secs(10);
-            options.keepalive_interval = Duration::from_secs(2);
+            options.keepalive_idle = Duration::from_secs(10).into();
+            options.keepalive_interval = Duration::from_secs(2).into();
         }
     };
     shard.update_options(now, socket, change).expect("the socket is there");

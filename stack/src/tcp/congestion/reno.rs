@@ -34,21 +34,32 @@ impl CongestionControl for Reno {
     fn on_timeout(&mut self) {
         self.counted = 0;
     }
-
-    fn on_restart(&mut self, _idle_us: u64) {}
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::tcp::congestion::Mending;
+    use crate::tcp::seq::SeqNumber;
     use crate::time::Instant;
 
-    fn ack(delivered: u32, limited_by_window: bool) -> AckEvent {
+    /// An acknowledgment that reports `delivered` packets, and nothing else.
+    pub fn ack(delivered: u32, limited_by_window: bool) -> AckEvent {
         AckEvent {
             now: Instant::ZERO,
+            una: SeqNumber(0),
+            nxt: SeqNumber(0),
+            mss: 1000,
             delivered,
+            lost: 0,
+            total_delivered: 0,
+            total_ce: 0,
+            prior_in_flight: 0,
+            in_flight: 0,
+            rtt_us: 1000,
             srtt_us: 1000,
-            min_rtt_us: 1000,
+            sample: None,
+            mending: Mending::Nothing,
             limited_by_window,
         }
     }

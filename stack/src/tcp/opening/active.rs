@@ -3,6 +3,7 @@
 use super::{Opening, Start, Verdict};
 use crate::error::Error;
 use crate::options::Options;
+use crate::tcp::ecn;
 use crate::tcp::segment::{Flags, Header};
 use crate::tcp::state::State;
 use crate::time::Instant;
@@ -38,6 +39,7 @@ impl Opening {
             return Verdict::Stay;
         }
         self.negotiate(header, options, now);
+        self.negotiated.ecn &= ecn::is_agreed(flags);
         if acknowledges {
             return Verdict::Established;
         }

@@ -11,6 +11,7 @@ pub(crate) mod syn_cookie;
 use super::connection::Established;
 use super::counters::TcpCounters;
 use super::demux::Tuple;
+use super::ecn;
 use super::negotiated::{DEFAULT_MSS, Negotiated, TimestampState};
 use super::output::NoBuffer;
 use super::queue::Pool;
@@ -105,6 +106,7 @@ impl Opening {
         }
         let negotiated = Negotiated {
             sack: config.sack,
+            ecn: state == State::SynSent && ecn::asks(options, config),
             timestamps: config.timestamps,
             scaling: config.window_scaling,
             send_shift: 0,
@@ -132,7 +134,7 @@ impl Opening {
             acknowledged: false,
             defer_until: Instant::ZERO,
             soft_error: None,
-            traffic_class: options.traffic_class,
+            traffic_class: ecn::handshake_class(options),
             hop_limit: options.hop_limit,
             dont_fragment: options.path_mtu_discovery != PathMtuDiscovery::Dont,
             early: Early::none(),
@@ -187,7 +189,8 @@ impl Opening {
             destination_port: self.tuple.remote_port,
             seq: self.iss,
             ack: if syn_ack { self.irs + 1 + self.early.taken } else { SeqNumber(0) },
-            flags: if syn_ack { Flags::SYN | Flags::ACK } else { Flags::SYN },
+            flags: if syn_ack { Flags::SYN | Flags::ACK } else { Flags::SYN }
+                | ecn::handshake_flags(ours.ecn, syn_ack, self.retransmits),
             window: self.window.min(u32::from(u16::MAX)) as u16,
             mss: Some(ours.advertised_mss),
             sack_permitted: ours.sack,

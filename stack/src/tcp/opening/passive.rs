@@ -7,6 +7,7 @@ use crate::config::{SynCookies, TcpConfig};
 use crate::options::Options;
 use crate::packet::{Allocator, Buffer};
 use crate::tcp::dispatch::Inbound;
+use crate::tcp::ecn;
 use crate::tcp::reply::{Reply, SynOptions};
 use crate::tcp::segment::{Flags, Header};
 use crate::tcp::seq::SeqNumber;
@@ -87,7 +88,7 @@ impl Opening {
             opening.window = offer_with_timestamps(start.options, advertised);
         }
         if !start.options.defer_accept.is_zero() {
-            opening.defer_until = start.now + start.options.defer_accept;
+            opening.defer_until = start.now + start.options.defer_accept.get();
         }
         opening
     }
@@ -127,7 +128,12 @@ impl<B: Buffer> Tcp<B> {
             config: &self.config,
             now,
         };
-        Some(Opening::passive(&start, syn, id))
+        let mut opening = Opening::passive(&start, syn, id);
+        // What brought a cookie back is not the SYN: its mark says nothing.
+        let fresh = !matches!(beginning, Beginning::Cookie(_));
+        let class = if fresh { inbound.meta.traffic_class } else { 0 };
+        opening.negotiated.ecn = ecn::grants(syn, class, &socket.options, &self.config);
+        Some(opening)
     }
 
     /// Answers a SYN without remembering it.
@@ -141,14 +147,15 @@ impl<B: Buffer> Tcp<B> {
         if !self.config.timestamps || syn.timestamps.is_none() {
             // Nothing could bring them back.
             (syn.window_scale, syn.sack_permitted, syn.timestamps) = (None, false, None);
+            syn.flags -= Flags::ECE | Flags::CWR;
         }
         let Some(opening) = self.answer(id, inbound, &syn, Beginning::Fresh, cx.now) else {
             return;
         };
         let ours = &opening.negotiated;
         let iss = syn_cookie::sequence(&inbound.tuple, key, syn.seq, ours.peer_mss, cx.now);
-        let kept =
-            Kept { scale: ours.scaling.then_some(ours.send_shift), sack: ours.sack, ecn: false };
+        let scale = ours.scaling.then_some(ours.send_shift);
+        let kept = Kept { scale, sack: ours.sack, ecn: ours.ecn };
         let mut timestamps = ours.timestamps.then(|| opening.timestamps.option(cx.now));
         if let Some(option) = &mut timestamps {
             let offset = opening.timestamps.offset;
@@ -160,7 +167,7 @@ impl<B: Buffer> Tcp<B> {
             tuple: inbound.tuple,
             seq: iss,
             ack: opening.irs + 1,
-            flags: Flags::SYN | Flags::ACK,
+            flags: Flags::SYN | Flags::ACK | ecn::handshake_flags(ours.ecn, true, 0),
             window: opening.window.min(u32::from(u16::MAX)) as u16,
             timestamps,
             traffic_class: opening.traffic_class,
@@ -236,6 +243,7 @@ impl<B: Buffer> Tcp<B> {
             let kept = Kept::from_clock(timestamps.echo.wrapping_sub(offset));
             syn.timestamps = header.timestamps;
             (syn.window_scale, syn.sack_permitted) = (kept.scale, kept.sack);
+            syn.flags.set(Flags::ECE | Flags::CWR, kept.ecn);
         }
         Ok(self.answer(id, inbound, &syn, Beginning::Cookie(iss), cx.now).map(|o| (id, o)))
     }

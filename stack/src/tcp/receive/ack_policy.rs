@@ -80,7 +80,12 @@ impl AckPolicy {
     /// The next few are sent at once.
     pub fn enter_quick(&mut self, window: u32) {
         let quick = (window / (2 * self.peer_mss.max(1))).max(2);
-        self.quick = self.quick.max(quick.min(u32::from(QUICK_ACKS)) as u8);
+        self.enter_quick_for(quick.min(u32::from(QUICK_ACKS)) as u8);
+    }
+
+    /// At least the next `n` are sent at once.
+    pub fn enter_quick_for(&mut self, n: u8) {
+        self.quick = self.quick.max(n);
     }
 
     /// We sent data: if in answer to what just came, the talk goes in turns.

@@ -1,5 +1,6 @@
 //! Loss recovery: when a segment is taken for lost, and how much may be sent while that is mended.
 
+mod frto;
 mod newreno;
 mod prr;
 mod rack;
@@ -7,18 +8,22 @@ mod rto;
 mod tlp;
 mod undo;
 
-use super::congestion::AckEvent;
+use super::congestion::{AckEvent, Mending, Sample, Window};
 use super::connection::{Connection, Env};
 use super::segment::Header;
 use super::send::Delivery;
 use super::seq::SeqNumber;
 use super::timers::Alarm;
 use crate::packet::Allocator;
+use crate::time::Instant;
+pub(crate) use frto::Frto;
 pub(crate) use prr::Prr;
-pub(crate) use rack::Rack;
+pub(crate) use rack::{Path, Rack};
 
-/// Duplicate acknowledgments that mean loss (RFC 5681).
+/// Duplicate acknowledgments that mean loss (RFC 5681), on a path that does not reorder.
 pub(crate) const DUPLICATES: u32 = 3;
+/// More reordering than this is not believed (Linux: `tcp_max_reordering`).
+const MOST_REORDERING: u32 = 300;
 
 /// Where recovery stands. The numbers are those of Linux's `tcpi_ca_state`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +33,6 @@ pub(crate) enum Phase {
     /// Duplicates or SACK: perhaps a loss, perhaps reordering.
     Disorder = 1,
     /// The window is being reduced without a loss (ECN).
-    #[allow(dead_code)] // Entered by ECN.
     WindowReduction = 2,
     /// Fast retransmission mends a loss.
     Recovery = 3,
@@ -57,8 +61,12 @@ pub(crate) struct Recovery {
     pub probe: Option<(SeqNumber, bool)>,
     /// Timeouts in a row without progress.
     pub timeouts: u8,
-    /// Our timestamp clock does not tell when the timeouts began; this does.
-    pub stalled_since: Option<crate::time::Instant>,
+    /// Our timestamp clock does not tell when the timeouts began; this does. Zero: none.
+    pub stalled_since: Instant,
+    /// Whether the timeout is believed (RFC 5682).
+    pub frto: Frto,
+    /// How far the path reorders, packets.
+    pub reordering: u16,
 }
 
 impl Recovery {
@@ -75,7 +83,9 @@ impl Recovery {
             rack: Rack::new(first),
             probe: None,
             timeouts: 0,
-            stalled_since: None,
+            stalled_since: Instant::ZERO,
+            frto: Frto::Off,
+            reordering: DUPLICATES as u16,
         }
     }
 }
@@ -91,9 +101,11 @@ impl Connection {
         duplicate: bool,
     ) {
         let now = env.cx.now;
+        let marked = self.ecn.is_congested(header.flags);
         if delivery.advanced {
             self.recovery.timeouts = 0;
-            if let Some(since) = self.recovery.stalled_since.take() {
+            let since = core::mem::replace(&mut self.recovery.stalled_since, Instant::ZERO);
+            if since != Instant::ZERO {
                 let ms = (now - since).as_millis();
                 let took = u32::try_from(ms).unwrap_or(u32::MAX);
                 self.stats.timeout_ms = self.stats.timeout_ms.saturating_add(took);
@@ -105,31 +117,55 @@ impl Connection {
         if !self.negotiated.sack {
             self.count_duplicates(delivery, duplicate);
         }
-        self.count_delivered(delivery.delivered, now);
-        if delivery.reordered && !self.recovery.rack.reordering_seen {
-            self.recovery.rack.reordering_seen = true;
-            self.stats.reorderings = self.stats.reorderings.wrapping_add(1);
+        self.rate.count(delivery.delivered, marked, now);
+        if let Some(lowest) = delivery.reordered {
+            self.note_reordering(lowest);
         }
         self.after_tail_probe(env, header.ack, delivery, duplicate);
         self.try_undo(env, header, delivery);
+        self.try_frto(env, delivery, duplicate);
         self.end_episode();
         let lost_before = self.send.lost_out;
         self.detect_losses(env, delivery);
-        let lost_more = self.send.lost_out > lost_before;
-        match self.recovery.phase {
-            Phase::Open | Phase::Disorder | Phase::WindowReduction => {
-                if self.send.lost_out > 0 {
-                    self.enter_recovery(env);
-                    self.reduce(delivery, lost_more);
-                } else {
-                    self.recovery.phase =
-                        if self.send.sacked_out > 0 { Phase::Disorder } else { Phase::Open };
-                    self.grow(env, delivery);
-                }
+        let lost = self.send.lost_out.saturating_sub(lost_before);
+        self.change_phase(env, marked);
+        let sample = self.rate.sample(&delivery.newest, now, self.rtt.min_us);
+        let event = self.ack_event(now, delivery, lost, sample);
+        if let Some(window) = self.controller.observe(&event, self.window) {
+            self.window = window;
+            if self.controller.drains_the_path() {
+                self.rate.mark_app_limited(event.in_flight);
             }
-            Phase::Recovery => self.reduce(delivery, lost_more),
-            Phase::Loss => self.grow(env, delivery),
+        } else if matches!(self.recovery.phase, Phase::Recovery | Phase::WindowReduction) {
+            self.reduce(delivery, lost > 0);
+        } else if delivery.acked > 0 {
+            self.window = self.controller.grow(&event, self.window);
         }
+    }
+
+    /// What the acknowledgment means for the phase.
+    fn change_phase<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>, marked: bool) {
+        if self.is_recovering() {
+            return;
+        }
+        if self.send.lost_out > 0 {
+            self.enter_recovery(env, marked);
+        } else if marked && self.recovery.phase != Phase::WindowReduction {
+            self.enter_window_reduction(env);
+        } else if self.recovery.phase != Phase::WindowReduction {
+            let disorder = self.send.sacked_out > 0;
+            self.recovery.phase = if disorder { Phase::Disorder } else { Phase::Open };
+        }
+    }
+
+    /// A segment was delivered after one from beyond it: by how much does the path reorder?
+    fn note_reordering(&mut self, lowest: SeqNumber) {
+        let recovery = &mut self.recovery;
+        let by = recovery.rack.fack.since(lowest).div_ceil(self.send.mss.max(1));
+        let by = by.clamp(DUPLICATES, MOST_REORDERING) as u16;
+        recovery.reordering = recovery.reordering.max(by);
+        recovery.rack.reordering_seen = true;
+        self.stats.reorderings = self.stats.reorderings.wrapping_add(1);
     }
 
     fn detect_losses<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>, delivery: &Delivery) {
@@ -140,17 +176,16 @@ impl Connection {
         if self.send.sacked_out == 0 && self.send.retrans_out == 0 && !recovering {
             return; // What is left was sent after what arrived.
         }
-        let (srtt, min_rtt) = (self.rtt.srtt_us(), self.rtt.min_us);
-        let min_rtt = if min_rtt == u32::MAX { srtt } else { min_rtt };
-        let (_, wait) = self.recovery.rack.detect(
-            &mut self.send,
-            env.pool,
-            env.cx.now,
-            recovering,
-            srtt,
-            min_rtt,
-        );
+        let path = self.path();
+        let (_, wait) =
+            self.recovery.rack.detect(&mut self.send, env.pool, env.cx.now, recovering, &path);
         self.wait_for_reordered(env, wait);
+    }
+
+    fn path(&self) -> Path {
+        let srtt_us = self.rtt.srtt_us();
+        let min_rtt_us = if self.rtt.min_us == u32::MAX { srtt_us } else { self.rtt.min_us };
+        Path { srtt_us, min_rtt_us, reordering: u32::from(self.recovery.reordering) }
     }
 
     fn wait_for_reordered<A: Allocator>(
@@ -169,18 +204,20 @@ impl Connection {
     /// A reordered segment's patience ended.
     pub fn on_reordering_timeout<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) {
         let recovering = self.is_recovering();
-        let (srtt, min_rtt) = (self.rtt.srtt_us(), self.rtt.min_us);
-        let (found, wait) = self.recovery.rack.scan(
-            &mut self.send,
-            env.pool,
-            env.cx.now,
-            recovering,
-            srtt,
-            min_rtt,
-        );
+        let path = self.path();
+        let prior_in_flight = self.send.in_flight();
+        let lost_before = self.send.lost_out;
+        let (found, wait) =
+            self.recovery.rack.scan(&mut self.send, env.pool, env.cx.now, recovering, &path);
         if found && !recovering {
-            self.enter_recovery(env);
-            self.reduce(&Delivery::default(), true);
+            self.enter_recovery(env, false);
+            let lost = self.send.lost_out.saturating_sub(lost_before);
+            let delivery = Delivery { prior_in_flight, ..Delivery::default() };
+            let event = self.ack_event(env.cx.now, &delivery, lost, None);
+            match self.controller.observe(&event, self.window) {
+                Some(window) => self.window = window,
+                None => self.reduce(&delivery, true),
+            }
         }
         if self.send.packets_out > 0 {
             self.arm_retransmit(env);
@@ -188,11 +225,30 @@ impl Connection {
         }
     }
 
-    fn enter_recovery<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) {
+    fn enter_recovery<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>, marked: bool) {
         env.cx.counters.fast_recoveries += 1;
+        let reducing = self.recovery.phase == Phase::WindowReduction;
         self.begin_episode(Phase::Recovery);
+        if reducing || marked {
+            // The network said that it is congested: there is nothing to take back.
+            self.recovery.undo_marker = None;
+        }
+        if !reducing {
+            self.recovery.prr = Prr::begin(self.window.cwnd);
+            self.window.ssthresh = self.controller.on_loss(self.window);
+            self.ecn.reduced();
+        }
+    }
+
+    /// The network marked packets: the window comes down once per round trip, without a loss.
+    fn enter_window_reduction<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) {
+        //= RFC 3168 §6.1.2
+        env.cx.counters.ecn_reductions += 1;
+        self.begin_episode(Phase::WindowReduction);
+        self.recovery.undo_marker = None;
         self.recovery.prr = Prr::begin(self.window.cwnd);
-        self.window.ssthresh = self.controller.get().on_loss(self.window);
+        self.window.ssthresh = self.controller.on_mark(self.window);
+        self.ecn.reduced();
     }
 
     /// Remembers where we are, so that the reduction can be undone.
@@ -206,10 +262,19 @@ impl Connection {
         recovery.undo_retransmits = self.send.retrans_out;
         recovery.first_retransmit_ts = None;
         recovery.probe = None;
+        recovery.frto = Frto::Off;
     }
 
     fn end_episode(&mut self) {
         let una = self.send.una;
+        if self.recovery.phase == Phase::WindowReduction {
+            //= RFC 3168 §6.1.2: until CWR has reached the receiver, ECE says nothing new.
+            if una.after(self.recovery.high) {
+                self.settle_window();
+                self.recovery.phase = Phase::Open;
+            }
+            return;
+        }
         if !self.is_recovering() || una.before(self.recovery.high) {
             return;
         }
@@ -218,14 +283,22 @@ impl Connection {
             return;
         }
         if self.recovery.phase == Phase::Recovery {
-            self.window.cwnd = self.window.ssthresh.max(1);
+            self.settle_window();
         }
         if !self.negotiated.sack {
             self.send.sacked_out = 0;
         }
         self.recovery.phase = Phase::Open;
         self.recovery.undo_marker = None;
+        self.recovery.frto = Frto::Off;
         self.recovery.rack.on_recovered();
+    }
+
+    /// A reduction is complete.
+    pub(super) fn settle_window(&mut self) {
+        if !self.controller.governs() {
+            self.window.cwnd = self.window.ssthresh.max(1);
+        }
     }
 
     /// The window while a loss is mended.
@@ -240,23 +313,41 @@ impl Connection {
         self.window.cwnd = cwnd.max(1);
     }
 
-    /// The window while all goes well, or while a timeout is mended.
-    fn grow<A: Allocator>(&mut self, env: &Env<'_, '_, A>, delivery: &Delivery) {
-        if delivery.acked == 0 {
-            return;
-        }
-        let limited_by_window = if self.window.in_slow_start() {
-            self.window.cwnd < 2 * self.send.max_packets_out
-        } else {
-            self.send.limited_by_window
-        };
-        let event = AckEvent {
-            now: env.cx.now,
+    /// What congestion control is told.
+    fn ack_event(
+        &self,
+        now: Instant,
+        delivery: &Delivery,
+        lost: u32,
+        sample: Option<Sample>,
+    ) -> AckEvent {
+        let slow_start = self.window.in_slow_start();
+        let doubled = self.window.cwnd < self.send.max_packets_out.saturating_mul(2);
+        AckEvent {
+            now,
+            una: self.send.una,
+            nxt: self.send.nxt,
+            mss: self.send.mss,
             delivered: delivery.delivered,
+            lost,
+            total_delivered: self.rate.delivered,
+            total_ce: self.rate.delivered_ce,
+            prior_in_flight: delivery.prior_in_flight,
+            in_flight: self.send.in_flight(),
+            rtt_us: delivery.rtt_us,
             srtt_us: self.rtt.srtt_us(),
-            min_rtt_us: self.rtt.min_us,
-            limited_by_window,
-        };
-        self.window = self.controller.get().on_ack(&event, self.window);
+            sample,
+            mending: match self.recovery.phase {
+                Phase::Recovery => Mending::Loss,
+                Phase::Loss => Mending::Timeout,
+                _ => Mending::Nothing,
+            },
+            limited_by_window: self.send.limited_by_window || (slow_start && doubled),
+        }
+    }
+
+    /// The window before the episode.
+    pub(super) fn prior_window(&self) -> Window {
+        Window { cwnd: self.recovery.prior_cwnd, ssthresh: self.recovery.prior_ssthresh }
     }
 }

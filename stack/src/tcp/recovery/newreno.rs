@@ -3,7 +3,7 @@
 //! A duplicate acknowledgment means that some segment has left the network; which one is not
 //! known, so `sacked_out` is a mere count here.
 
-use super::{DUPLICATES, Phase};
+use super::Phase;
 use crate::packet::Allocator;
 use crate::tcp::connection::{Connection, Env};
 use crate::tcp::send::Delivery;
@@ -31,7 +31,8 @@ impl Connection {
         delivery: &Delivery,
     ) {
         let partial = self.recovery.phase == Phase::Recovery && delivery.advanced;
-        let first = self.recovery.phase < Phase::Recovery && self.send.sacked_out >= DUPLICATES;
+        let enough = u32::from(self.recovery.reordering);
+        let first = self.recovery.phase < Phase::Recovery && self.send.sacked_out >= enough;
         if (partial || first) && self.send.packets_out > 0 {
             //= RFC 6582 §3.2: a partial acknowledgment names the next loss.
             let head = self.send.queue.head;

@@ -1,11 +1,19 @@
 //! RACK (RFC 8985): a segment is lost if one sent sufficiently later has been delivered.
 
-use super::DUPLICATES;
 use crate::packet::Buffer;
 use crate::tcp::queue::{Chunk, Marks, Pool};
 use crate::tcp::send::Sender;
 use crate::tcp::seq::SeqNumber;
 use crate::time::{Duration, Instant};
+
+/// What the judgement of a loss depends on besides.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Path {
+    pub srtt_us: u32,
+    pub min_rtt_us: u32,
+    /// Duplicates that mean loss, packets.
+    pub reordering: u32,
+}
 
 /// What RACK knows.
 #[derive(Debug, Clone, Copy)]
@@ -57,13 +65,18 @@ impl Rack {
         }
     }
 
-    fn reordering_window(&self, recovering: bool, sender: &Sender, srtt: u32, min_rtt: u32) -> u32 {
+    fn reordering_window(&self, recovering: bool, sender: &Sender, path: &Path) -> u32 {
         //= RFC 8985 §6.2 step 4
-        if !self.reordering_seen && (recovering || sender.sacked_out >= DUPLICATES) {
+        if !self.reordering_seen && (recovering || sender.sacked_out >= path.reordering) {
             return 0;
         }
-        let quarters = u64::from(min_rtt) / 4 * u64::from(self.window_quarters);
-        u32::try_from(quarters).unwrap_or(u32::MAX).min(srtt)
+        let quarters = u64::from(path.min_rtt_us) / 4 * u64::from(self.window_quarters);
+        u32::try_from(quarters).unwrap_or(u32::MAX).min(path.srtt_us)
+    }
+
+    /// How long the newest delivery took, µs: what was sent later than that ago may be on its way.
+    pub fn rtt_us(&self) -> u32 {
+        self.rtt_us
     }
 
     /// A DSACK says that we retransmitted needlessly: wait longer for reordered segments.
@@ -88,14 +101,13 @@ impl Rack {
         pool: &mut Pool<B>,
         now: Instant,
         recovering: bool,
-        srtt_us: u32,
-        min_rtt_us: u32,
+        path: &Path,
     ) -> (bool, Option<Duration>) {
         if !self.advanced {
             return (false, None);
         }
         self.advanced = false;
-        self.scan(sender, pool, now, recovering, srtt_us, min_rtt_us)
+        self.scan(sender, pool, now, recovering, path)
     }
 
     /// The same when the reordering timer has run out.
@@ -105,37 +117,92 @@ impl Rack {
         pool: &mut Pool<B>,
         now: Instant,
         recovering: bool,
-        srtt_us: u32,
-        min_rtt_us: u32,
+        path: &Path,
     ) -> (bool, Option<Duration>) {
-        let window = self.reordering_window(recovering, sender, srtt_us, min_rtt_us);
+        let window = self.reordering_window(recovering, sender, path);
         let patience = Duration::from_micros(u64::from(self.rtt_us) + u64::from(window));
-        let (mut found, mut wait) = (false, None);
-        let mut at = sender.queue.head;
+        let mut overdue = Overdue { found: false, wait: None };
+        // Retransmissions first: they are in the order they were sent.
+        let mut at = sender.resent_first;
+        while let Some(chunk) = pool.at(at) {
+            let (index, next) = (at, chunk.resent_next);
+            at = next;
+            if chunk.sent_at > self.sent_at {
+                break;
+            }
+            if !self.is_later(chunk) {
+                overdue.judge(sender, pool, index, now, patience);
+            }
+        }
+        self.scan_originals(sender, pool, now, patience, &mut overdue);
+        (overdue.found, overdue.wait)
+    }
+
+    /// Segments sent once are in the order of the queue. Whatever is before the first that may
+    /// still be in flight need not be looked at again.
+    fn scan_originals<B: Buffer>(
+        &self,
+        sender: &mut Sender,
+        pool: &mut Pool<B>,
+        now: Instant,
+        patience: Duration,
+        overdue: &mut Overdue,
+    ) {
+        let known = pool.at(sender.judged).is_some();
+        let mut at = if known { sender.judged } else { sender.queue.head };
+        let mut done = true;
         while at != sender.unsent
             && let Some(chunk) = pool.at(at)
         {
             let (index, next, marks) = (at, chunk.next, chunk.marks);
-            let later = chunk.sent_at > self.sent_at
-                || (chunk.sent_at == self.sent_at && chunk.end().at_or_after(self.end));
-            let deadline = chunk.sent_at + patience;
             at = next;
-            if later && !marks.contains(Marks::EVER_RETRANSMITTED) && sender.retrans_out == 0 {
-                break; // Sent in order from here on: all later.
+            if !marks.intersects(Marks::SACKED | Marks::LOST | Marks::RETRANSMITTED) {
+                if !self.is_later(chunk) {
+                    overdue.judge(sender, pool, index, now, patience);
+                } else if !marks.contains(Marks::EVER_RETRANSMITTED) {
+                    break; // Sent in order from here on: all later.
+                }
             }
-            let waiting = marks.contains(Marks::LOST) && !marks.contains(Marks::RETRANSMITTED);
-            if later || waiting || marks.contains(Marks::SACKED) {
-                continue;
-            }
-            //= RFC 8985 §6.2 step 5
-            if deadline <= now {
-                sender.mark_lost(pool, index);
-                found = true;
-            } else {
-                let left = deadline - now;
-                wait = Some(wait.map_or(left, |w: Duration| w.max(left)));
+            let settled = Marks::SACKED | Marks::LOST | Marks::RETRANSMITTED;
+            done &= pool.at(index).is_some_and(|chunk| chunk.marks.intersects(settled));
+            if done {
+                sender.judged = index;
             }
         }
-        (found, wait)
+    }
+
+    /// Whether `chunk` was sent after the newest that was delivered.
+    fn is_later<B: Buffer>(&self, chunk: &Chunk<B>) -> bool {
+        chunk.sent_at > self.sent_at
+            || (chunk.sent_at == self.sent_at && chunk.end().at_or_after(self.end))
+    }
+}
+
+/// What a scan finds.
+struct Overdue {
+    found: bool,
+    /// How long until all that are not overdue yet will be.
+    wait: Option<Duration>,
+}
+
+impl Overdue {
+    /// The segment at `index` was sent before one that was delivered: is its time up?
+    fn judge<B: Buffer>(
+        &mut self,
+        sender: &mut Sender,
+        pool: &mut Pool<B>,
+        index: u32,
+        now: Instant,
+        patience: Duration,
+    ) {
+        let Some(deadline) = pool.at(index).map(|chunk| chunk.sent_at + patience) else { return };
+        //= RFC 8985 §6.2 step 5
+        if deadline <= now {
+            sender.mark_lost(pool, index);
+            self.found = true;
+        } else {
+            let left = deadline - now;
+            self.wait = Some(self.wait.map_or(left, |wait| wait.max(left)));
+        }
     }
 }

@@ -37,8 +37,9 @@ impl Connection {
             // The probe mended a loss that nobody reported: react to it all the same.
             self.recovery.probe = None;
             if self.recovery.phase < Phase::Recovery {
-                self.window.ssthresh = self.controller.get().on_loss(self.window);
-                self.window.cwnd = self.window.ssthresh.max(1);
+                self.window.ssthresh = self.controller.on_loss(self.window);
+                self.settle_window();
+                self.ecn.reduced();
             }
             let _ = env;
         }

@@ -1,7 +1,7 @@
 //! Taking a reduction back when the retransmission turns out to have been needless: by timestamps
 //! (Eifel, RFC 3522 and RFC 4015) or by DSACK (RFC 2883, RFC 3708).
 
-use super::Phase;
+use super::{Frto, Phase};
 use crate::packet::Allocator;
 use crate::tcp::connection::{Connection, Env};
 use crate::tcp::segment::Header;
@@ -35,14 +35,19 @@ impl Connection {
         let reported = delivery.duplicate.is_some()
             && self.recovery.undo_retransmits == 0
             && self.recovery.first_retransmit_ts.is_some();
-        if !eifel && !reported {
-            return;
+        if eifel || reported {
+            self.undo(env);
         }
+    }
+
+    /// Goes back to the window before the episode.
+    pub(super) fn undo<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) {
         env.cx.counters.undos += 1;
         self.send.unmark_lost(env.pool);
-        self.window.cwnd = self.window.cwnd.max(self.recovery.prior_cwnd);
-        self.window.ssthresh = self.window.ssthresh.max(self.recovery.prior_ssthresh);
+        self.window = self.controller.on_undo(self.window, self.prior_window());
+        self.ecn.restored();
         self.recovery.undo_marker = None;
+        self.recovery.frto = Frto::Off;
         if self.recovery.phase == Phase::Loss || self.send.una.at_or_after(self.recovery.high) {
             self.recovery.phase = Phase::Open;
         } else {

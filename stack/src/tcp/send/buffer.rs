@@ -255,24 +255,24 @@ impl Sender {
         let moved = chunk.marks & (Marks::FIN | Marks::PUSH | Marks::SEALED);
         let mut behind = Chunk::new(Some(rest), chunk.seq + len, rest_len, chunk.marks);
         behind.sent_at = chunk.sent_at;
-        behind.delivered = chunk.delivered;
-        behind.delivered_at = chunk.delivered_at;
+        behind.snapshot = chunk.snapshot;
         let before = chunk.truesize();
         chunk.len = len;
         chunk.marks -= moved;
         let size_of_front = chunk.truesize();
         let (marks, sent) = (behind.marks, behind.seq.before(self.nxt));
         let size = behind.truesize();
-        if self.queue.insert_after(pool, index, behind).is_err() {
-            // Not reached: there was room above.
-            return None;
-        }
+        let Ok(rest) = self.queue.insert_after(pool, index, behind) else {
+            return None; // Not reached: there was room above.
+        };
         self.charged = (self.charged + size + size_of_front).saturating_sub(before);
         if sent {
             self.packets_out += 1;
             self.sacked_out += u32::from(marks.contains(Marks::SACKED));
             self.lost_out += u32::from(marks.contains(Marks::LOST));
-            self.retrans_out += u32::from(marks.contains(Marks::RETRANSMITTED));
+            if marks.contains(Marks::RETRANSMITTED) {
+                self.note_resent_split(pool, index, rest);
+            }
         }
         Some(())
     }

@@ -3,7 +3,8 @@
 
 use super::Sender;
 use crate::packet::Buffer;
-use crate::tcp::queue::{Marks, NONE, Pool};
+use crate::tcp::congestion::Newest;
+use crate::tcp::queue::{Chunk, Marks, NONE, Pool};
 use crate::tcp::recovery::Rack;
 use crate::tcp::segment::{SackBlock, SackBlocks};
 use crate::tcp::seq::SeqNumber;
@@ -26,10 +27,21 @@ pub(crate) struct Delivery {
     pub sacked_sent: Option<Instant>,
     /// A segment that had been retransmitted was acknowledged cumulatively.
     pub retransmitted_acked: bool,
-    /// A never-retransmitted segment below one SACKed earlier was delivered: the path reorders.
-    pub reordered: bool,
+    /// The lowest never-retransmitted segment that was delivered after one from beyond it: the
+    /// path reorders.
+    pub reordered: Option<SeqNumber>,
+    /// A segment sent once, before the retransmission timer ran out, was delivered (RFC 5682).
+    pub original: bool,
     /// The first block reported octets that had arrived already (RFC 2883).
     pub duplicate: Option<SackBlock>,
+    /// Up to where all had been sent when the last episode of recovery began.
+    pub high: SeqNumber,
+    /// Packets in flight before.
+    pub prior_in_flight: u32,
+    /// The round trip it showed, µs; 0 if none.
+    pub rtt_us: u32,
+    /// The newest segment reported, for the delivery rate.
+    pub newest: Newest,
 }
 
 impl Delivery {
@@ -38,6 +50,20 @@ impl Delivery {
         //= RFC 6298 §3 (Karn): what a retransmission released waited for it, not for the path.
         let acked = self.first_sent.filter(|_| !self.retransmitted_acked);
         acked.or(self.sacked_sent).map(|sent| now - sent)
+    }
+
+    fn note_reordered(&mut self, seq: SeqNumber) {
+        self.reordered = Some(self.reordered.map_or(seq, |lowest| lowest.min(seq)));
+    }
+
+    #[inline]
+    fn note_newest<B: Buffer>(&mut self, chunk: &Chunk<B>) {
+        self.newest.on_delivered(
+            chunk.sent_at,
+            chunk.end(),
+            &chunk.snapshot,
+            chunk.marks.contains(Marks::APP_LIMITED),
+        );
     }
 }
 
@@ -66,9 +92,13 @@ impl Sender {
                 delivery.delivered += 1;
                 if !marks.contains(Marks::EVER_RETRANSMITTED) {
                     delivery.first_sent = delivery.first_sent.or(Some(chunk.sent_at));
-                    delivery.reordered |= self.sacked_out > 0 && rack.fack.after(chunk.end());
+                    if self.sacked_out > 0 && rack.fack.after(chunk.end()) {
+                        delivery.note_reordered(chunk.seq);
+                    }
+                    delivery.original |= chunk.end().at_or_before(delivery.high);
                 }
                 rack.on_delivered(chunk, now, min_rtt_us);
+                delivery.note_newest(chunk);
             }
             delivery.retransmitted_acked |= marks.contains(Marks::EVER_RETRANSMITTED);
             delivery.acked += 1;
@@ -81,7 +111,11 @@ impl Sender {
     }
 
     fn release<B: Buffer>(&mut self, pool: &mut Pool<B>, index: u32) {
+        self.forget_resent(pool, index);
         let Some(chunk) = self.queue.remove(pool, index) else { return };
+        if self.judged == index {
+            self.judged = chunk.next;
+        }
         if self.retransmit_hint == index {
             self.retransmit_hint = chunk.next;
         }
@@ -95,7 +129,55 @@ impl Sender {
         };
         out(Marks::SACKED, &mut self.sacked_out);
         out(Marks::LOST, &mut self.lost_out);
-        out(Marks::RETRANSMITTED, &mut self.retrans_out);
+    }
+
+    /// The segment at `index` was sent again, after all others in flight.
+    pub fn note_resent<B>(&mut self, pool: &mut Pool<B>, index: u32) {
+        self.forget_resent(pool, index);
+        let before = core::mem::replace(&mut self.resent_last, index);
+        match pool.at_mut(before) {
+            Some(before) => before.resent_next = index,
+            None => self.resent_first = index,
+        }
+        if let Some(chunk) = pool.at_mut(index) {
+            chunk.resent_prev = before;
+            chunk.marks |= Marks::RETRANSMITTED | Marks::EVER_RETRANSMITTED;
+            self.retrans_out += 1;
+        }
+    }
+
+    /// If a retransmission of the segment at `index` is in flight, it is so no longer.
+    fn forget_resent<B>(&mut self, pool: &mut Pool<B>, index: u32) {
+        let Some(chunk) = pool.at_mut(index) else { return };
+        if !chunk.marks.contains(Marks::RETRANSMITTED) {
+            return;
+        }
+        chunk.marks -= Marks::RETRANSMITTED;
+        let (before, behind) = (chunk.resent_prev, chunk.resent_next);
+        (chunk.resent_prev, chunk.resent_next) = (NONE, NONE);
+        match pool.at_mut(before) {
+            Some(before) => before.resent_next = behind,
+            None => self.resent_first = behind,
+        }
+        match pool.at_mut(behind) {
+            Some(behind) => behind.resent_prev = before,
+            None => self.resent_last = before,
+        }
+        self.retrans_out = self.retrans_out.saturating_sub(1);
+    }
+
+    /// `behind` was cut off the segment at `index`, whose retransmission is in flight.
+    pub fn note_resent_split<B>(&mut self, pool: &mut Pool<B>, index: u32, behind: u32) {
+        let Some(chunk) = pool.at_mut(index) else { return };
+        let next = core::mem::replace(&mut chunk.resent_next, behind);
+        match pool.at_mut(next) {
+            Some(next) => next.resent_prev = behind,
+            None => self.resent_last = behind,
+        }
+        if let Some(behind) = pool.at_mut(behind) {
+            (behind.resent_prev, behind.resent_next) = (index, next);
+        }
+        self.retrans_out += 1;
     }
 
     /// The acknowledgment ends within the first segment: its acknowledged part is not sent again.
@@ -172,38 +254,38 @@ impl Sender {
                 continue;
             }
             if !chunk.marks.contains(Marks::EVER_RETRANSMITTED) {
-                delivery.reordered |= chunk.end().before(highest_before);
+                if chunk.end().before(highest_before) {
+                    delivery.note_reordered(chunk.seq);
+                }
+                delivery.original |= chunk.end().at_or_before(delivery.high);
                 delivery.sacked_sent = delivery.sacked_sent.or(Some(chunk.sent_at));
             }
             rack.on_delivered(chunk, now, min_rtt_us);
+            delivery.note_newest(chunk);
             if chunk.marks.contains(Marks::LOST) {
                 self.lost_out = self.lost_out.saturating_sub(1);
             }
-            if chunk.marks.contains(Marks::RETRANSMITTED) {
-                self.retrans_out = self.retrans_out.saturating_sub(1);
-            }
-            chunk.marks -= Marks::LOST | Marks::RETRANSMITTED;
+            chunk.marks -= Marks::LOST;
             chunk.marks |= Marks::SACKED;
+            let end = chunk.end();
             self.sacked_out += 1;
             delivery.sacked += 1;
             delivery.delivered += 1;
-            if rack.fack.before(chunk.end()) || self.sacked_out == 1 {
-                rack.fack = chunk.end();
+            if rack.fack.before(end) || self.sacked_out == 1 {
+                rack.fack = end;
                 self.sack_hint = index;
             }
+            self.forget_resent(pool, index);
         }
     }
 
     /// Takes the segment at `index`, in flight, for lost.
     pub fn mark_lost<B>(&mut self, pool: &mut Pool<B>, index: u32) {
-        let Some(chunk) = pool.at_mut(index) else { return };
-        if chunk.marks.contains(Marks::SACKED) {
+        if pool.at(index).is_none_or(|chunk| chunk.marks.contains(Marks::SACKED)) {
             return;
         }
-        if chunk.marks.contains(Marks::RETRANSMITTED) {
-            chunk.marks -= Marks::RETRANSMITTED;
-            self.retrans_out = self.retrans_out.saturating_sub(1);
-        }
+        self.forget_resent(pool, index);
+        let Some(chunk) = pool.at_mut(index) else { return };
         if !chunk.marks.contains(Marks::LOST) {
             chunk.marks |= Marks::LOST;
             self.lost_out += 1;
@@ -214,14 +296,17 @@ impl Sender {
         }
     }
 
-    /// Takes everything in flight for lost that SACK has not reported.
-    pub fn mark_all_lost<B>(&mut self, pool: &mut Pool<B>) {
+    /// Takes everything in flight for lost that SACK has not reported, but what was sent after
+    /// `recent`: the first segment in any case.
+    pub fn mark_all_lost<B>(&mut self, pool: &mut Pool<B>, recent: Instant) {
         let mut at = self.queue.head;
         while at != self.unsent
             && let Some(chunk) = pool.at(at)
         {
             let next = chunk.next;
-            self.mark_lost(pool, at);
+            if chunk.sent_at <= recent || at == self.queue.head {
+                self.mark_lost(pool, at);
+            }
             at = next;
         }
         self.retransmit_hint = self.queue.head;
@@ -238,6 +323,7 @@ impl Sender {
         }
         self.lost_out = 0;
         self.retransmit_hint = NONE;
+        self.judged = NONE;
     }
 
     /// Forgets what SACK reported: the peer may have thrown it away (RFC 2018 §8).
@@ -251,6 +337,7 @@ impl Sender {
         }
         self.sacked_out = 0;
         self.sack_hint = NONE;
+        self.judged = NONE;
     }
 
     /// The first lost segment that has not been sent again.

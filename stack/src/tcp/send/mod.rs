@@ -2,9 +2,12 @@
 
 pub(crate) mod buffer;
 pub(crate) mod inflight;
+pub(crate) mod limits;
+pub(crate) mod pacing;
 pub(crate) mod rtt;
 pub(crate) mod sender;
 
 pub(crate) use inflight::Delivery;
+pub(crate) use limits::{Limit, Limits};
 pub(crate) use rtt::Rtt;
 pub(crate) use sender::Sender;

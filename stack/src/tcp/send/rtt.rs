@@ -1,7 +1,7 @@
 //! Round-trip time and the retransmission timeout that follows from it (RFC 6298).
 
 use crate::config::TcpConfig;
-use crate::time::{Duration, Instant};
+use crate::time::{Duration, Instant, Stamp};
 
 /// How long a least round-trip time is believed (Linux: `tcp_min_rtt_wlen`).
 const MIN_RTT_WINDOW: Duration = Duration::from_secs(300);
@@ -17,7 +17,7 @@ pub(crate) struct Rtt {
     pub latest_us: u32,
     /// The least of late; `u32::MAX` before the first sample.
     pub min_us: u32,
-    min_at: Instant,
+    min_at: Stamp,
     /// The timeout without backoff.
     rto_us: u32,
     /// How often the timeout was doubled.
@@ -31,7 +31,7 @@ impl Rtt {
             rttvar4: 0,
             latest_us: 0,
             min_us: u32::MAX,
-            min_at: Instant::ZERO,
+            min_at: Stamp::NEVER,
             //= RFC 6298 §2.1
             rto_us: 1_000_000,
             backoff: 0,
@@ -54,9 +54,9 @@ impl Rtt {
     pub fn sample(&mut self, sample: Duration, now: Instant, config: &TcpConfig) {
         let us = u32::try_from(sample.as_micros()).unwrap_or(u32::MAX).clamp(1, 600_000_000);
         self.latest_us = us;
-        if us <= self.min_us || now - self.min_at > MIN_RTT_WINDOW {
+        if us <= self.min_us || self.min_at.elapsed(now) > MIN_RTT_WINDOW {
             self.min_us = us;
-            self.min_at = now;
+            self.min_at = now.stamp();
         }
         if self.srtt8 == 0 {
             //= RFC 6298 §2.2

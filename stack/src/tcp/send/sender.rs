@@ -2,7 +2,7 @@
 
 use crate::tcp::queue::{Chain, NONE, Pool};
 use crate::tcp::seq::SeqNumber;
-use crate::time::Instant;
+use crate::time::{Instant, Stamp};
 
 /// The sending half of a connection.
 #[derive(Debug, Clone)]
@@ -56,12 +56,21 @@ pub(crate) struct Sender {
     pub not_sent_limit: u32,
     /// Where the search for lost segments goes on.
     pub retransmit_hint: u32,
+    /// The retransmissions in flight, in the order they were sent: first and last.
+    pub resent_first: u32,
+    pub resent_last: u32,
+    /// Every segment before this one is delivered, lost or sent again: RACK need not look there.
+    pub judged: u32,
     /// The SACKed segment with the highest sequence number.
     pub sack_hint: u32,
     /// Most packets in flight since the window was last full, for RFC 7661.
     pub max_packets_out: u32,
     pub max_packets_seq: SeqNumber,
     pub limited_by_window: bool,
+    /// The most packets in flight since the window was last full, and when that was: an unused
+    /// window decays.
+    pub used: u32,
+    pub full_at: Stamp,
     /// When data was last sent.
     pub last_sent: Instant,
 }
@@ -96,10 +105,15 @@ impl Sender {
             push: false,
             not_sent_limit: u32::MAX,
             retransmit_hint: NONE,
+            resent_first: NONE,
+            resent_last: NONE,
+            judged: NONE,
             sack_hint: NONE,
             max_packets_out: 0,
             max_packets_seq: first,
             limited_by_window: false,
+            used: 0,
+            full_at: Stamp::NEVER,
             last_sent: Instant::ZERO,
         }
     }
@@ -144,6 +158,7 @@ impl Sender {
         self.unsent = NONE;
         self.retransmit_hint = NONE;
         self.sack_hint = NONE;
+        (self.resent_first, self.resent_last, self.judged) = (NONE, NONE, NONE);
         self.charged = 0;
         self.packets_out = 0;
         self.sacked_out = 0;

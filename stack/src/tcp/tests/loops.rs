@@ -220,7 +220,7 @@ fn random_calls_leave_nothing_behind() {
                     host.options(id, |o| {
                         (o.no_delay, o.cork, o.oob_inline) = (a, b, c);
                         o.keepalive = true;
-                        o.keepalive_idle = Duration::from_millis(500);
+                        o.keepalive_idle = Duration::from_millis(500).into();
                     });
                 }
                 (18, Some(id)) => {

@@ -2,10 +2,15 @@
 
 mod attack;
 mod close;
+mod dctcp;
+mod delivery_rate;
+mod ecn;
 mod fast_open;
+mod frto;
 mod info;
 mod loops;
 mod open;
+mod pacing;
 mod pmtud;
 mod ports;
 mod recovery;
@@ -14,3 +19,4 @@ mod syn_cookies;
 mod time_wait_reuse;
 mod timers;
 mod transfer;
+mod window_validation;

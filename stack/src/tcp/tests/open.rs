@@ -309,7 +309,7 @@ impl Script {
 fn defer_accept_waits_for_data() {
     let mut s = Script::new();
     let listener = s.listener(80, 8);
-    s.options(listener, |o| o.defer_accept = Duration::from_secs(3));
+    s.options(listener, |o| o.defer_accept = Duration::from_secs(3).into());
     s.inject("S 0:0(0) mss 1460");
     s.out();
     s.inject(". 1:1(0) ack 1");

@@ -66,7 +66,7 @@ fn a_silent_peer_is_given_up_after_about_15_minutes() {
 #[test]
 fn user_timeout_gives_up_sooner() {
     let (mut s, id) = sending("mss 1000", 1);
-    s.options(id, |o| o.user_timeout = Duration::from_secs(3));
+    s.options(id, |o| o.user_timeout = Duration::from_secs(3).into());
     s.wait(Duration::from_millis(2900));
     assert_eq!(s.tcp.take_error(id), None);
     s.wait(Duration::from_millis(1500));

@@ -11,8 +11,8 @@ fn rfc_1122_4_2_3_6_keepalives_find_a_dead_peer() {
     let id = s.established("mss 1000");
     s.options(id, |o| {
         o.keepalive = true;
-        o.keepalive_idle = Duration::from_secs(10);
-        o.keepalive_interval = Duration::from_secs(2);
+        o.keepalive_idle = Duration::from_secs(10).into();
+        o.keepalive_interval = Duration::from_secs(2).into();
         o.keepalive_count = 3;
     });
     assert_eq!(s.wait(Duration::from_millis(9_900)), [""; 0]);
