@@ -122,7 +122,9 @@ impl World {
             for side in [0, 1] {
                 let host = if side == 0 { flow.client } else { 1 - flow.client };
                 let mut plan = flow.plans[side];
-                plan.forgettable = side == 0 && self.unreliable;
+                // A listener with a full accept queue forgets those that had a cookie, as Linux's.
+                let slow = matches!(flow.opening, Opening::To(2..));
+                plan.forgettable = side == 0 && (self.unreliable || slow);
                 self.endpoints.push(Endpoint::new(host, n, side as u64, plan));
                 if side == 0 || matches!(flow.opening, Opening::Simultaneous(_)) {
                     self.plan(flow.at, What::Connect(2 * n + side));

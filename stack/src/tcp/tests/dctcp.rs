@@ -63,7 +63,7 @@ fn rfc_8257_3_3_few_marks_reduce_a_little() {
             s.inject(&format!("{flags} 1:1(0) ack {acked} ect0"));
         }
         let info = s.tcp.info(id, s.now).unwrap();
-        threshold = info.snd_ssthresh * 100 / info.snd_cwnd.max(1);
+        threshold = u64::from(info.snd_ssthresh) * 100 / u64::from(info.snd_cwnd.max(1));
         if info.unacked == 0 && info.notsent_bytes == 0 {
             s.send(id, &vec![0; 900_000]).unwrap();
         }

@@ -43,7 +43,7 @@ fn unpaced_connections_send_what_the_window_takes() {
     let info = s.tcp.info(id, s.now).unwrap();
     assert_eq!(info.max_pacing_rate, u64::MAX);
     let window = u64::from(info.snd_cwnd) * 1000 * 1_000_000 / u64::from(info.rtt);
-    assert_eq!(info.pacing_rate, window * 2, "tcp_pacing_ss_ratio");
+    assert!(info.pacing_rate.abs_diff(window * 2) <= 2, "tcp_pacing_ss_ratio");
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn the_rate_is_met_though_the_timer_is_coarse() {
         let info = s.tcp.info(id, s.now).unwrap();
         acked = 1 + info.bytes_acked + u64::from(info.unacked) * 1000;
         s.inject(&format!(". 1:1(0) ack {acked}"));
-        s.out();
+        sent += s.out().len();
     }
     assert!(acked > 1_000_000);
     assert!((2_300..=2_600).contains(&sent), "200 ms of 12.5 packets a millisecond: {sent}");
@@ -98,8 +98,8 @@ fn bbr_paces_and_its_rate_is_shown() {
     let at_once = s.out().len();
     assert!(at_once < 10, "not the whole window at once: {at_once}");
     let sent = at_once + s.wait_ms(20).len();
-    let window = s.tcp.info(id, s.now).unwrap().snd_cwnd as usize;
-    assert_eq!(sent, window.min(40));
+    // 2.89 times ten packets in 20 ms.
+    assert!((26..=32).contains(&sent), "{sent} in a round trip");
 }
 
 #[test]

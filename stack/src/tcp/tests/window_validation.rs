@@ -13,7 +13,7 @@ fn grown(slow_start_after_idle: bool) -> (Script, TcpId, u32) {
     let config =
         TcpConfig { timestamps: false, congestion, slow_start_after_idle, ..TcpConfig::default() };
     let mut s = Script::with(&config);
-    let id = s.established_in("mss 1000 sackok", Duration::from_millis(20));
+    let id = s.established_in("mss 1000 sackok wscale 7", Duration::from_millis(20));
     s.options(id, |o| {
         (o.send_buffer, o.send_buffer_locked, o.no_delay) = (1 << 20, true, true);
     });
