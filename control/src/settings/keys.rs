@@ -300,7 +300,7 @@ pub(super) const KEYS: &[Key] = &[
         "give 0, 1 or 2",
         |s| (s.tcp.ecn as u8).to_string(),
         |s, text| {
-            s.tcp.ecn = match bounded(text, 0u8, 2)? {
+            s.tcp.ecn = match bounded::<u8>(text, 0, 2)? {
                 0 => EcnPolicy::Never,
                 1 => EcnPolicy::Always,
                 _ => EcnPolicy::WhenAsked,
