@@ -354,11 +354,17 @@ impl Fuzz {
             9 => o.no_delay = on,
             10 => o.cork = on,
             11 => o.max_segment = if on { 88 } else { 0 },
-            12 => (o.keepalive_idle, o.keepalive_interval) = (seconds.max(SECOND), SECOND),
+            12 => {
+                o.keepalive_idle = seconds.max(SECOND).into();
+                o.keepalive_interval = SECOND.into();
+            }
             13 => o.syn_count = small.min(127),
-            14 => (o.linger2, o.defer_accept) = (on.then_some(seconds), seconds),
+            14 => {
+                o.linger2 = on.then_some(seconds.into());
+                o.defer_accept = seconds.into();
+            }
             15 => (o.window_clamp, o.congestion) = (octets, algorithm),
-            16 => (o.user_timeout, o.not_sent_low_water) = (seconds, octets),
+            16 => (o.user_timeout, o.not_sent_low_water) = (seconds.into(), octets),
             _ => o.path_mtu_discovery = PathMtuDiscovery::Dont,
         }
     }

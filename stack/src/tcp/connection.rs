@@ -111,7 +111,7 @@ pub(crate) struct Connection {
     pub probes: u8,
     pub probing_since: Stamp,
     /// When the handshake was done.
-    pub began: Instant,
+    pub began: Stamp,
     /// When the peer was last heard.
     pub heard: Instant,
     /// When an out-of-window segment was last answered.
@@ -200,7 +200,7 @@ impl Connection {
             fast_open: Outcome::None,
             probes: 0,
             probing_since: now.stamp(),
-            began: now,
+            began: now.stamp(),
             heard: now,
             answered_stray: Stamp::NEVER,
             rate: DeliveryRate::new(now),

@@ -96,8 +96,9 @@ impl<B: Buffer> Tcp<B> {
         info.sacked = c.send.sacked_out;
         info.lost = c.send.lost_out;
         info.retrans = c.send.retrans_out;
-        info.last_data_sent_ms = millis_since(now, c.send.last_sent.max(c.began));
-        info.last_data_recv_ms = millis_since(now, c.receive.ack.last_data.max(c.began));
+        let began_ms = u32::try_from(c.began.elapsed(now).as_millis()).unwrap_or(u32::MAX);
+        info.last_data_sent_ms = began_ms.min(millis_since(now, c.send.last_sent));
+        info.last_data_recv_ms = began_ms.min(millis_since(now, c.receive.ack.last_data));
         info.last_ack_recv_ms = millis_since(now, c.heard);
         info.pmtu = u32::from(negotiated.path_mtu);
         info.rcv_ssthresh = c.receive.slow_start;

@@ -7,7 +7,7 @@ use super::state::State;
 use crate::config::TcpConfig;
 use crate::error::Error;
 use crate::packet::Allocator;
-use crate::time::{Duration, Instant};
+use crate::time::{Duration, Instant, Stamp};
 
 /// What the retransmission timer is for: one at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,11 +124,11 @@ impl Connection {
     }
 
     /// Whether timeouts have gone on for too long, and so the peer is given up.
-    fn is_given_up<A: Allocator>(&self, env: &Env<'_, '_, A>, since: Instant) -> bool {
-        if since == Instant::ZERO {
+    fn is_given_up<A: Allocator>(&self, env: &Env<'_, '_, A>, since: Stamp) -> bool {
+        if since == Stamp::NEVER {
             return false;
         }
-        let waited = env.cx.now - since;
+        let waited = since.elapsed(env.cx.now);
         if !env.options.user_timeout.is_zero() {
             return waited >= env.options.user_timeout.get();
         }
@@ -153,8 +153,8 @@ impl Connection {
         if self.recovery.timeouts == 0 {
             self.stats.timeout_episodes = self.stats.timeout_episodes.saturating_add(1);
         }
-        if self.recovery.stalled_since == Instant::ZERO {
-            self.recovery.stalled_since = env.cx.now;
+        if self.recovery.stalled_since == Stamp::NEVER {
+            self.recovery.stalled_since = env.cx.now.stamp();
         }
         self.recovery.timeouts = self.recovery.timeouts.saturating_add(1);
         self.stats.timeouts = self.stats.timeouts.saturating_add(1);
@@ -168,9 +168,10 @@ impl Connection {
         let mut rto = self.rtt.rto(env.config);
         if !env.options.user_timeout.is_zero()
             && let since = self.recovery.stalled_since
-            && since != Instant::ZERO
+            && since != Stamp::NEVER
         {
-            let left = (since + env.options.user_timeout.get()) - env.cx.now;
+            let waited = since.elapsed(env.cx.now);
+            let left = env.options.user_timeout.get().saturating_sub(waited);
             rto = rto.min(left.max(Duration::from_millis(1)));
         }
         self.timers.set_alarm(Alarm::Retransmit, env.cx.now + rto);

@@ -15,7 +15,7 @@ use super::send::Delivery;
 use super::seq::SeqNumber;
 use super::timers::Alarm;
 use crate::packet::Allocator;
-use crate::time::Instant;
+use crate::time::{Instant, Stamp};
 pub(crate) use frto::Frto;
 pub(crate) use prr::Prr;
 pub(crate) use rack::{Path, Rack};
@@ -61,8 +61,8 @@ pub(crate) struct Recovery {
     pub probe: Option<(SeqNumber, bool)>,
     /// Timeouts in a row without progress.
     pub timeouts: u8,
-    /// Our timestamp clock does not tell when the timeouts began; this does. Zero: none.
-    pub stalled_since: Instant,
+    /// Our timestamp clock does not tell when the timeouts began; this does.
+    pub stalled_since: Stamp,
     /// Whether the timeout is believed (RFC 5682).
     pub frto: Frto,
     /// How far the path reorders, packets.
@@ -83,7 +83,7 @@ impl Recovery {
             rack: Rack::new(first),
             probe: None,
             timeouts: 0,
-            stalled_since: Instant::ZERO,
+            stalled_since: Stamp::NEVER,
             frto: Frto::Off,
             reordering: DUPLICATES as u16,
         }
@@ -104,9 +104,9 @@ impl Connection {
         let marked = self.ecn.is_congested(header.flags);
         if delivery.advanced {
             self.recovery.timeouts = 0;
-            let since = core::mem::replace(&mut self.recovery.stalled_since, Instant::ZERO);
-            if since != Instant::ZERO {
-                let ms = (now - since).as_millis();
+            let since = core::mem::take(&mut self.recovery.stalled_since);
+            if since != Stamp::NEVER {
+                let ms = since.elapsed(now).as_millis();
                 let took = u32::try_from(ms).unwrap_or(u32::MAX);
                 self.stats.timeout_ms = self.stats.timeout_ms.saturating_add(took);
             }
