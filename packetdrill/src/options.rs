@@ -10,9 +10,8 @@ use core::ffi::{c_int, c_long, c_void};
 use libc::socklen_t;
 use stack::config::FastOpenKey;
 use stack::error::Error;
-use stack::options::{CongestionAlgorithm, Linger, Options};
+use stack::options::{CongestionAlgorithm, Linger, Options, Period};
 use stack::tcp::State;
-use stack::time::Duration;
 
 /// `SIOCOUTQNSD`: octets not yet sent.
 const SIOCOUTQNSD: u64 = 0x894b;
@@ -241,9 +240,15 @@ fn set_special(
             let [on] = given.kept(fd)?;
             update(world, socket, |options| options.zero_copy = on != 0)
         }
+        Special::MaxPacingRate => {
+            let wide = given.octets().first_chunk().map(|rate| u64::from_ne_bytes(*rate));
+            let int = given.int()? as u32;
+            let narrow = if int == u32::MAX { u64::MAX } else { u64::from(int) };
+            update(world, socket, |options| options.max_pacing_rate = wide.unwrap_or(narrow))
+        }
         Special::Linger2 => {
             let [kept] = given.kept(fd)?;
-            let time = u64::try_from(kept).ok().map(Duration::from_secs);
+            let time = u32::try_from(kept).ok().map(Period::from_secs);
             update(world, socket, |options| options.linger2 = time)
         }
         _ => Err(Errno::ENOPROTOOPT),
