@@ -145,7 +145,8 @@ impl Connection {
         self.send.note_resent(env.pool, index);
         let len = env.pool.at(index).map_or(0, |chunk| u64::from(chunk.len));
         if self.recovery.first_retransmit_ts.is_none() {
-            self.recovery.first_retransmit_ts = Some(self.timestamps.value(env.cx.now));
+            let clock = self.timestamps.value(env.cx.now).max(1);
+            self.recovery.first_retransmit_ts = core::num::NonZeroU32::new(clock);
         }
         self.recovery.undo_retransmits = self.recovery.undo_retransmits.saturating_add(1);
         if self.recovery.phase == Phase::Recovery {

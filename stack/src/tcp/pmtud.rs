@@ -102,7 +102,7 @@ impl Connection {
             self.recovery.high = self.send.nxt;
             let cwnd = self.window.cwnd;
             self.window.ssthresh = self.window.ssthresh.max(cwnd / 2 + cwnd / 4);
-            self.recovery.undo_marker = None;
+            self.recovery.undoable = false;
         }
     }
 }

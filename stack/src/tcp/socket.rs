@@ -225,6 +225,6 @@ mod tests {
 
     #[test]
     fn an_idle_connection_costs_at_most_a_kibibyte() {
-        assert!(size_of::<Socket>() <= 1000, "{}", size_of::<Socket>());
+        assert!(size_of::<Socket>() <= 1024, "{}", size_of::<Socket>());
     }
 }

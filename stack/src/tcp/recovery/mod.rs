@@ -49,12 +49,12 @@ pub(crate) struct Recovery {
     /// The window and threshold before the episode, to go back to.
     pub prior_cwnd: u32,
     pub prior_ssthresh: u32,
-    /// SND.UNA when the window was reduced, while the reduction can be undone.
-    pub undo_marker: Option<SeqNumber>,
+    /// The window was reduced, and that can be undone.
+    pub undoable: bool,
     /// Retransmissions since then that no DSACK has called needless.
     pub undo_retransmits: u32,
     /// Our timestamp clock at the first retransmission of the episode (Eifel).
-    pub first_retransmit_ts: Option<u32>,
+    pub first_retransmit_ts: Option<core::num::NonZeroU32>,
     pub prr: Prr,
     pub rack: Rack,
     /// A tail loss probe is out, for octets up to here; whether it was a retransmission.
@@ -76,7 +76,7 @@ impl Recovery {
             high: first,
             prior_cwnd: 0,
             prior_ssthresh: 0,
-            undo_marker: None,
+            undoable: false,
             undo_retransmits: 0,
             first_retransmit_ts: None,
             prr: Prr::default(),
@@ -231,7 +231,7 @@ impl Connection {
         self.begin_episode(Phase::Recovery);
         if reducing || marked {
             // The network said that it is congested: there is nothing to take back.
-            self.recovery.undo_marker = None;
+            self.recovery.undoable = false;
         }
         if !reducing {
             self.recovery.prr = Prr::begin(self.window.cwnd);
@@ -245,7 +245,7 @@ impl Connection {
         //= RFC 3168 §6.1.2
         env.cx.counters.ecn_reductions += 1;
         self.begin_episode(Phase::WindowReduction);
-        self.recovery.undo_marker = None;
+        self.recovery.undoable = false;
         self.recovery.prr = Prr::begin(self.window.cwnd);
         self.window.ssthresh = self.controller.on_mark(self.window);
         self.ecn.reduced();
@@ -258,7 +258,7 @@ impl Connection {
         recovery.high = self.send.nxt;
         recovery.prior_cwnd = self.window.cwnd;
         recovery.prior_ssthresh = self.window.ssthresh;
-        recovery.undo_marker = Some(self.send.una);
+        recovery.undoable = true;
         recovery.undo_retransmits = self.send.retrans_out;
         recovery.first_retransmit_ts = None;
         recovery.probe = None;
@@ -289,7 +289,7 @@ impl Connection {
             self.send.sacked_out = 0;
         }
         self.recovery.phase = Phase::Open;
-        self.recovery.undo_marker = None;
+        self.recovery.undoable = false;
         self.recovery.frto = Frto::Off;
         self.recovery.rack.on_recovered();
     }

@@ -22,13 +22,13 @@ impl Connection {
         header: &Header,
         delivery: &Delivery,
     ) {
-        if !self.is_recovering() || self.recovery.undo_marker.is_none() {
+        if !self.is_recovering() || !self.recovery.undoable {
             return;
         }
         //= RFC 3522 §3.2: the original arrived, for its echo is older than the retransmission.
         let eifel = match (header.timestamps, self.recovery.first_retransmit_ts) {
             (Some(ts), Some(first)) if self.negotiated.timestamps && delivery.advanced => {
-                ts.echo != 0 && (ts.echo.wrapping_sub(first) as i32) < 0
+                ts.echo != 0 && (ts.echo.wrapping_sub(first.get()) as i32) < 0
             }
             _ => false,
         };
@@ -46,7 +46,7 @@ impl Connection {
         self.send.unmark_lost(env.pool);
         self.window = self.controller.on_undo(self.window, self.prior_window());
         self.ecn.restored();
-        self.recovery.undo_marker = None;
+        self.recovery.undoable = false;
         self.recovery.frto = Frto::Off;
         if self.recovery.phase == Phase::Loss || self.send.una.at_or_after(self.recovery.high) {
             self.recovery.phase = Phase::Open;

@@ -68,17 +68,3 @@ fn busy_and_limited_times_are_measured() {
     let info = s.tcp.info(id, s.now).unwrap();
     assert_eq!((info.busy_time, info.rwnd_limited, info.sndbuf_limited), (40_000, 20_000, 0));
 }
-
-#[test]
-fn a_full_buffer_in_flight_is_a_limit_of_ours() {
-    let mut s = Script::plain();
-    let id = s.established_in("mss 1000 sackok", RTT);
-    s.options(id, |o| (o.send_buffer, o.send_buffer_locked) = (4_608, true));
-    while s.send(id, &[0; 1000]).is_ok() {}
-    let sent = s.out().len() as u32;
-    assert!(sent < 10);
-    s.now += RTT;
-    s.inject(&format!(". 1:1(0) ack {}", 1 + 1000 * sent));
-    let info = s.tcp.info(id, s.now).unwrap();
-    assert_eq!((info.busy_time, info.rwnd_limited, info.sndbuf_limited), (20_000, 0, 20_000));
-}

@@ -4,50 +4,60 @@
 
 /// A value and when it was seen.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Seen {
-    pub value: u32,
-    pub at: u32,
+struct Seen {
+    value: u32,
+    at: u16,
 }
 
 /// The maximum of the last so many rounds: the best, the best of what came after it, and the best
 /// of what came after that.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct MaxFilter {
-    pub best: [Seen; 3],
+    values: [u32; 3],
+    rounds: [u16; 3],
 }
 
 impl MaxFilter {
     pub fn max(&self) -> u32 {
-        self.best[0].value
+        self.values[0]
     }
 
     /// `value` was seen in round `now`; what is older than `window` rounds is forgotten.
-    pub fn update(&mut self, window: u32, now: u32, value: u32) {
-        let seen = Seen { value, at: now };
-        let [first, _, third] = self.best;
-        let age = |seen: Seen| now.wrapping_sub(seen.at);
-        if value >= first.value || age(third) > window {
-            self.best = [seen; 3];
-            return;
-        }
-        if value >= self.best[1].value {
-            (self.best[1], self.best[2]) = (seen, seen);
-        } else if value >= self.best[2].value {
-            self.best[2] = seen;
-        }
-        // The best has had its time, or a quarter or half of the window brought nothing better
-        // than the same second: the later ones are what remains.
-        if age(self.best[0]) > window {
-            self.best = [self.best[1], self.best[2], seen];
-            if age(self.best[0]) > window {
-                self.best = [self.best[1], self.best[2], seen];
-            }
-        } else if self.best[1].at == self.best[0].at && age(self.best[1]) > window / 4 {
-            (self.best[1], self.best[2]) = (seen, seen);
-        } else if self.best[2].at == self.best[1].at && age(self.best[0]) > window / 2 {
-            self.best[2] = seen;
-        }
+    pub fn update(&mut self, window: u16, now: u16, value: u32) {
+        let [a, b, c] = self.values;
+        let [d, e, f] = self.rounds;
+        let seen = |value, at| Seen { value, at };
+        let best = updated([seen(a, d), seen(b, e), seen(c, f)], window, seen(value, now));
+        self.values = best.map(|seen| seen.value);
+        self.rounds = best.map(|seen| seen.at);
     }
+}
+
+fn updated(mut best: [Seen; 3], window: u16, seen: Seen) -> [Seen; 3] {
+    let seen_at = seen.at;
+    let [first, _, third] = best;
+    let age = |seen: Seen| seen_at.wrapping_sub(seen.at);
+    if seen.value >= first.value || age(third) > window {
+        return [seen; 3];
+    }
+    if seen.value >= best[1].value {
+        (best[1], best[2]) = (seen, seen);
+    } else if seen.value >= best[2].value {
+        best[2] = seen;
+    }
+    // The best has had its time, or a quarter or half of the window brought nothing better
+    // than the same second: the later ones are what remains.
+    if age(best[0]) > window {
+        best = [best[1], best[2], seen];
+        if age(best[0]) > window {
+            best = [best[1], best[2], seen];
+        }
+    } else if best[1].at == best[0].at && age(best[1]) > window / 4 {
+        (best[1], best[2]) = (seen, seen);
+    } else if best[2].at == best[1].at && age(best[0]) > window / 2 {
+        best[2] = seen;
+    }
+    best
 }
 
 #[cfg(test)]
@@ -61,7 +71,7 @@ mod tests {
         fn the_maximum_is_one_of_the_window(values in proptest::collection::vec(0u32..100, 1..200)) {
             let mut filter = MaxFilter::default();
             for (at, value) in values.iter().enumerate() {
-                filter.update(10, at as u32, *value);
+                filter.update(10, at as u16, *value);
                 let from = at.saturating_sub(10);
                 let most = *values[from..=at].iter().max().unwrap();
                 prop_assert!(filter.max() <= most && filter.max() >= *value);
@@ -74,7 +84,7 @@ mod tests {
             let mut filter = MaxFilter::default();
             filter.update(10, 0, 1000);
             for (n, value) in rest.iter().enumerate() {
-                filter.update(10, n as u32 + 1, *value);
+                filter.update(10, n as u16 + 1, *value);
                 prop_assert_eq!(filter.max(), 1000);
             }
             filter.update(10, 11, 5);

@@ -9,7 +9,7 @@ use crate::time::Instant;
 /// Bandwidth is in packets per µs, times 2^24.
 pub(super) const SCALE: u32 = 24;
 /// §4.1.1.3: rounds that a measurement of the bandwidth is believed.
-const BANDWIDTH_ROUNDS: u32 = 10;
+const BANDWIDTH_ROUNDS: u16 = 10;
 /// §4.1.2.1: how long the least round trip is believed.
 const MIN_RTT_WINDOW_MS: u32 = 10_000;
 /// Aggregation counts in epochs of at most this many packets.
@@ -25,7 +25,7 @@ pub(super) struct Model {
     pub min_rtt_us: u32,
     min_rtt_at_ms: u32,
     /// Rounds so far, and the count of delivered packets that ends this one.
-    rounds: u32,
+    rounds: u16,
     round_end: u32,
     /// When the epoch of the measurement of aggregation began, µs; packets acknowledged since.
     epoch_at_us: u32,
@@ -46,9 +46,9 @@ pub(super) fn bandwidth(packets: u32, us: u32) -> u32 {
 }
 
 impl Model {
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Model {
-            bandwidth: MaxFilter { best: [super::filter::Seen { value: 0, at: 0 }; 3] },
+            bandwidth: MaxFilter::default(),
             min_rtt_us: u32::MAX,
             min_rtt_at_ms: 0,
             rounds: 0,
