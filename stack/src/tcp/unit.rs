@@ -6,6 +6,7 @@
 //! they left in. `output` asks how long a run may be, and sends it.
 
 use super::connection::{Connection, Env};
+use super::ecn::Ecn;
 use super::output::NoBuffer;
 use super::queue::Marks;
 use super::segment::Flags;
@@ -21,6 +22,8 @@ impl Connection {
             || mss == 0
             || env.config.unit_segments < 2
             || self.send.urgent.is_some()
+            // CWR is for one segment alone (RFC 3168 §6.1.2): a device might copy it.
+            || self.ecn.contains(Ecn::REDUCED)
         {
             return 1;
         }
@@ -32,7 +35,8 @@ impl Connection {
         // The length of the IP packet is 16 bits, its headers included.
         let most = ((u32::from(u16::MAX) - 120) / mss).min(u32::from(env.config.unit_segments));
         let burst = u32::from(self.send.burst_limit).saturating_sub(u32::from(self.send.burst));
-        let most = most.min(burst).min(room).min(window);
+        let paced = self.paced_segments(env.options);
+        let most = most.min(burst).min(room).min(window).min(paced);
         let (mut count, mut at) = (0, self.send.unsent);
         while count < most
             && let Some(chunk) = env.pool.at(at)
@@ -57,6 +61,7 @@ impl Connection {
         for _ in 1..count {
             last = env.pool.at(last).ok_or(NoBuffer)?.next;
         }
+        let snapshot = self.rate.snapshot(env.cx.now, self.send.packets_out == 0);
         let mut at = last;
         let mut behind: Option<A::Buffer> = None;
         for _ in 0..count {
@@ -67,14 +72,15 @@ impl Connection {
             }
             behind = Some(part);
             chunk.sent_at = env.cx.now;
-            chunk.delivered = self.delivered;
-            chunk.delivered_at = self.delivered_at;
+            chunk.snapshot = snapshot;
+            chunk.marks.set(Marks::APP_LIMITED, self.rate.is_app_limited());
             at = chunk.prev;
         }
         if let Some(behind) = behind {
             whole.chain(behind);
         }
         let mss = self.send.mss;
+        self.note_paced(env.options, count * mss, env.cx.now);
         let sent = self.stats.data_segments_out.wrapping_add(count);
         self.stats.data_segments_out = sent;
         // One was counted with the header.

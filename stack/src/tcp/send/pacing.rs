@@ -71,6 +71,16 @@ impl Connection {
         true
     }
 
+    /// How many segments may leave as one unit: a burst's worth.
+    #[inline]
+    pub fn paced_segments(&self, options: &Options) -> u32 {
+        if !self.is_paced(options) {
+            return u32::MAX;
+        }
+        let octets = (self.pacing_rate(options) / (SECOND_NS / BURST_NS)).min(BURST_OCTETS);
+        (octets as u32 / self.send.mss.max(1)).max(2)
+    }
+
     /// A segment with `octets` of payload was sent.
     #[inline]
     pub fn note_paced(&mut self, options: &Options, octets: u32, now: Instant) {
