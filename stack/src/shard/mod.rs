@@ -260,7 +260,7 @@ impl<D: Device> Shard<D> {
         let received = self.receive_frames(now);
         if timers == Timers::Due {
             self.on_timeouts(now);
-        } else if received == 0 {
+        } else if received == 0 && self.backlog.is_empty() {
             return 0; // What calls left to be sent was sent by them.
         }
         received + self.transmit(now)

@@ -234,7 +234,10 @@ impl<B: Buffer> Tcp<B> {
         let (key, peer, iss) = (self.keys.cookie, header.seq - 1, header.ack - 1);
         let Some(mss) = syn_cookie::check(&inbound.tuple, key, peer, iss, cx.now) else {
             cx.counters.syncookies_failed += 1;
-            return Ok(None);
+            // It may have overtaken, or outlived, the ACK that brings the cookie back, and then its
+            // number does not fit: its sender repeats the data from the first octet, which does.
+            let carries = inbound.payload_len() > 0 || header.flags.contains(Flags::FIN);
+            return if carries { Err(Ignored) } else { Ok(None) };
         };
         cx.counters.syncookies_recv += 1;
         let mut syn = Header { seq: peer, mss: Some(mss), ..Header::default() };
