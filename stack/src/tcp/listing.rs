@@ -58,8 +58,8 @@ impl<B: Buffer> Tcp<B> {
                 info.snd_ssthresh = super::congestion::NO_THRESHOLD;
                 info.rttvar = 250_000;
                 info.min_rtt = u32::MAX;
-                info.rcv_wnd = u32::from(opening.window);
-                info.rcv_ssthresh = u32::from(opening.window);
+                info.rcv_wnd = opening.window;
+                info.rcv_ssthresh = opening.window;
                 info.last_data_sent_ms = millis_since(now, opening.started);
                 info.last_data_recv_ms = info.last_data_sent_ms;
                 info.last_ack_recv_ms = info.last_data_sent_ms;
