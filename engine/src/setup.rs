@@ -265,7 +265,7 @@ impl Plan {
         let (checksum, segmentation, coalescing) = settings.offloads.wanted();
         plan.config.offloads = OffloadPolicy { checksum, segmentation, coalescing };
         plan.config.mbufs = memory.mbufs;
-        plan.config.reserve = (memory.mbufs / 16).max(64);
+        plan.config.reserve = memory.receive_reserve();
         plan.config.rx_descriptors = memory.rx_descriptors;
         plan.config.tx_descriptors = memory.tx_descriptors;
         plan.config.mac = settings.mac.map(|mac| mac.0);

@@ -167,6 +167,26 @@ impl Default for Memory {
     }
 }
 
+/// Buffers beside the reserve and those that wait in the queues, with which sending never starves:
+/// what the stack keeps for itself and a few bursts.
+const LEAST_FREE_MBUFS: u32 = 224;
+
+impl Memory {
+    /// Buffers that only reception may take.
+    #[must_use]
+    pub fn receive_reserve(&self) -> u32 {
+        (self.mbufs / 16).max(64)
+    }
+
+    /// The fewest buffers for queues of these lengths.
+    #[must_use]
+    pub fn least_mbufs(&self) -> u32 {
+        let queued = u32::from(self.rx_descriptors) + u32::from(self.tx_descriptors);
+        let wanted = queued + LEAST_FREE_MBUFS;
+        (wanted + 64).max((wanted * 16).div_ceil(15))
+    }
+}
+
 /// Every setting, with a value. [`Settings::KEYS`] is the table of their names and meanings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -305,6 +325,7 @@ impl Settings {
                 return Err(SettingError::new("gateway", &value, "is our own address", remedy));
             }
         }
+        self.validate_memory()?;
         let needs_address = !matches!(self.device, DeviceSpec::Tap { name: None });
         if needs_address && self.addresses.is_empty() {
             return Err(SettingError::new(
@@ -315,6 +336,19 @@ impl Settings {
             ));
         }
         Ok(())
+    }
+
+    fn validate_memory(&self) -> Result<(), SettingError> {
+        let (mbufs, least) = (self.memory.mbufs, self.memory.least_mbufs());
+        if mbufs >= least {
+            return Ok(());
+        }
+        Err(SettingError::new(
+            "memory.mbufs",
+            &mbufs.to_string(),
+            "is too few for the queues: sending would starve",
+            &format!("give at least {least}, or shorten memory.rx_descriptors or .tx_descriptors"),
+        ))
     }
 
     fn validate_addresses(&self) -> Result<(), SettingError> {

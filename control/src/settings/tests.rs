@@ -180,3 +180,14 @@ fn hosts_may_use_both_addresses_of_a_31_and_the_one_of_a_32() {
         assert!(load("", &[], &[("address", text)]).is_ok(), "{text}");
     }
 }
+
+#[test]
+fn a_pool_that_the_queues_would_empty_is_refused() {
+    let pool = |mbufs| load("", &[], &[("memory.mbufs", mbufs), ("memory.rx_descriptors", "512")]);
+    assert!(pool("1024").unwrap_err().contains("memory.mbufs"));
+    assert!(pool("2048").is_ok());
+    let memory = crate::settings::Memory::default();
+    assert!(memory.mbufs >= memory.least_mbufs());
+    let least = crate::settings::Memory { mbufs: memory.least_mbufs(), ..memory };
+    assert!(least.mbufs - least.receive_reserve() >= 2 * 1_024 + 224);
+}
