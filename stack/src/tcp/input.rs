@@ -320,6 +320,8 @@ impl Connection {
         let (header, now) = (arrival.header, env.cx.now);
         let prior_una = self.send.una;
         let mut delivery = Delivery {
+            // What SACK said before only counts while some of it stands: numbers wrap.
+            prior_fack: (self.send.sacked_out > 0).then_some(self.recovery.rack.fack),
             high: self.recovery.high,
             prior_in_flight: self.send.in_flight(),
             ..Delivery::default()
@@ -352,7 +354,8 @@ impl Connection {
         let bare = arrival.len == 0 && !arrival.fin;
         let duplicate = bare && !delivery.advanced && !window_changed && self.send.packets_out > 0;
         self.sample_rtt(header, &mut delivery, env);
-        if self.send.packets_out > 0 || delivery.acked > 0 || delivery.sacked > 0 {
+        let told = delivery.acked > 0 || delivery.sacked > 0 || delivery.duplicate.is_some();
+        if self.send.packets_out > 0 || told {
             self.recover(env, header, &mut delivery, duplicate);
         }
         self.after_delivery(env, &delivery, window_changed);

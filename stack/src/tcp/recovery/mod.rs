@@ -67,6 +67,8 @@ pub(crate) struct Recovery {
     pub frto: Frto,
     /// How far the path reorders, packets.
     pub reordering: u16,
+    /// SND.NXT when a DSACK last made RACK more patient: until that is acknowledged, no other does.
+    pub duplicate_round: SeqNumber,
 }
 
 impl Recovery {
@@ -86,6 +88,7 @@ impl Recovery {
             stalled_since: Stamp::NEVER,
             frto: Frto::Off,
             reordering: DUPLICATES as u16,
+            duplicate_round: first,
         }
     }
 }
@@ -138,9 +141,16 @@ impl Connection {
             }
         } else if matches!(self.recovery.phase, Phase::Recovery | Phase::WindowReduction) {
             self.reduce(delivery, lost > 0);
-        } else if delivery.acked > 0 {
+        } else if self.may_grow(delivery) {
             self.window = self.controller.grow(&event, self.window);
         }
+    }
+
+    /// Where a gap is usually a loss, the window waits until it is known; on a path that reorders
+    /// there is always a gap, and what SACK reports lets the window grow as well (as on Linux).
+    fn may_grow(&self, delivery: &Delivery) -> bool {
+        let reorders = u32::from(self.recovery.reordering) > DUPLICATES;
+        delivery.acked > 0 || (reorders && delivery.sacked > 0)
     }
 
     /// What the acknowledgment means for the phase.
@@ -289,7 +299,7 @@ impl Connection {
             self.send.sacked_out = 0;
         }
         self.recovery.phase = Phase::Open;
-        self.recovery.undoable = false;
+        // Still undoable: a DSACK for a retransmission comes behind all that was sent before it.
         self.recovery.frto = Frto::Off;
         self.recovery.rack.on_recovered();
     }

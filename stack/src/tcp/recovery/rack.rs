@@ -80,9 +80,12 @@ impl Rack {
     }
 
     /// A DSACK says that we retransmitted needlessly: wait longer for reordered segments.
-    pub fn on_duplicate(&mut self) {
-        self.window_quarters = self.window_quarters.saturating_add(1);
+    pub fn on_duplicate(&mut self, first_of_round: bool) {
         self.window_persist = 16;
+        //= RFC 8985 §6.2 step 4: once per round trip, however many come.
+        if first_of_round {
+            self.window_quarters = self.window_quarters.saturating_add(1);
+        }
     }
 
     /// A recovery ended.

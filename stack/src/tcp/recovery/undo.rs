@@ -11,7 +11,11 @@ impl Connection {
     /// A DSACK: one of our retransmissions was needless.
     pub(super) fn on_duplicate_reported(&mut self) {
         self.stats.duplicates_reported = self.stats.duplicates_reported.wrapping_add(1);
-        self.recovery.rack.on_duplicate();
+        let first_of_round = self.send.una.at_or_after(self.recovery.duplicate_round);
+        if first_of_round {
+            self.recovery.duplicate_round = self.send.nxt;
+        }
+        self.recovery.rack.on_duplicate(first_of_round);
         self.recovery.undo_retransmits = self.recovery.undo_retransmits.saturating_sub(1);
     }
 
@@ -22,12 +26,14 @@ impl Connection {
         header: &Header,
         delivery: &Delivery,
     ) {
-        if !self.is_recovering() || !self.recovery.undoable {
+        if !self.recovery.undoable {
             return;
         }
         //= RFC 3522 §3.2: the original arrived, for its echo is older than the retransmission.
         let eifel = match (header.timestamps, self.recovery.first_retransmit_ts) {
-            (Some(ts), Some(first)) if self.negotiated.timestamps && delivery.advanced => {
+            (Some(ts), Some(first))
+                if self.is_recovering() && self.negotiated.timestamps && delivery.advanced =>
+            {
                 ts.echo != 0 && (ts.echo.wrapping_sub(first.get()) as i32) < 0
             }
             _ => false,
@@ -48,10 +54,10 @@ impl Connection {
         self.ecn.restored();
         self.recovery.undoable = false;
         self.recovery.frto = Frto::Off;
-        if self.recovery.phase == Phase::Loss || self.send.una.at_or_after(self.recovery.high) {
-            self.recovery.phase = Phase::Open;
-        } else {
-            self.recovery.phase = Phase::Disorder;
+        if self.is_recovering() {
+            let over = self.send.una.at_or_after(self.recovery.high);
+            let open = self.recovery.phase == Phase::Loss || over;
+            self.recovery.phase = if open { Phase::Open } else { Phase::Disorder };
         }
         self.rtt.backoff = 0;
     }

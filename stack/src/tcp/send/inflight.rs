@@ -34,6 +34,8 @@ pub(crate) struct Delivery {
     pub original: bool,
     /// The first block reported octets that had arrived already (RFC 2883).
     pub duplicate: Option<SackBlock>,
+    /// What was delivered from furthest beyond SND.UNA before this acknowledgment, if anything.
+    pub prior_fack: Option<SeqNumber>,
     /// Up to where all had been sent when the last episode of recovery began.
     pub high: SeqNumber,
     /// Packets in flight before.
@@ -52,8 +54,13 @@ impl Delivery {
         acked.or(self.sacked_sent).map(|sent| now - sent)
     }
 
-    fn note_reordered(&mut self, seq: SeqNumber) {
-        self.reordered = Some(self.reordered.map_or(seq, |lowest| lowest.min(seq)));
+    /// `chunk`, never retransmitted, was delivered. Only an earlier acknowledgment proves that
+    /// one from beyond it came first: this one may stand for several that were lost.
+    fn note_order<B>(&mut self, chunk: &Chunk<B>) {
+        if self.prior_fack.is_some_and(|fack| fack.after(chunk.seq)) {
+            let seq = chunk.seq;
+            self.reordered = Some(self.reordered.map_or(seq, |lowest| lowest.min(seq)));
+        }
     }
 
     #[inline]
@@ -92,9 +99,7 @@ impl Sender {
                 delivery.delivered += 1;
                 if !marks.contains(Marks::EVER_RETRANSMITTED) {
                     delivery.first_sent = delivery.first_sent.or(Some(chunk.sent_at));
-                    if self.sacked_out > 0 && rack.fack.after(chunk.end()) {
-                        delivery.note_reordered(chunk.seq);
-                    }
+                    delivery.note_order(chunk);
                     delivery.original |= chunk.end().at_or_before(delivery.high);
                 }
                 rack.on_delivered(chunk, now, min_rtt_us);
@@ -232,8 +237,6 @@ impl Sender {
         min_rtt_us: u32,
         delivery: &mut Delivery,
     ) {
-        // What SACK said before only counts while some of it stands: numbers wrap.
-        let highest_before = if self.sacked_out > 0 { rack.fack } else { self.una };
         let mut at = match pool.at(self.sack_hint) {
             Some(hint) if hint.seq.at_or_before(block.start) => self.sack_hint,
             _ => self.queue.head,
@@ -254,9 +257,7 @@ impl Sender {
                 continue;
             }
             if !chunk.marks.contains(Marks::EVER_RETRANSMITTED) {
-                if chunk.end().before(highest_before) {
-                    delivery.note_reordered(chunk.seq);
-                }
+                delivery.note_order(chunk);
                 delivery.original |= chunk.end().at_or_before(delivery.high);
                 delivery.sacked_sent = delivery.sacked_sent.or(Some(chunk.sent_at));
             }

@@ -14,6 +14,7 @@ mod pacing;
 mod pmtud;
 mod ports;
 mod recovery;
+mod reordering;
 mod state;
 mod syn_cookies;
 mod time_wait_reuse;

@@ -6,12 +6,12 @@ use crate::tcp::TcpId;
 use crate::tcp::testing::Script;
 use crate::time::Duration;
 
-fn config() -> TcpConfig {
+pub(super) fn config() -> TcpConfig {
     TcpConfig { timestamps: false, congestion: CongestionAlgorithm::Reno, ..TcpConfig::default() }
 }
 
 /// A connection with a round trip of 20 ms, `n` segments of 1000 octets just sent.
-fn sending(options: &str, n: u32) -> (Script, TcpId) {
+pub(super) fn sending(options: &str, n: u32) -> (Script, TcpId) {
     let mut s = Script::with(&config());
     let id = s.established_in(options, Duration::from_millis(20));
     s.options(id, |o| {
