@@ -238,16 +238,10 @@ table! {
         TCP_CC_INFO = 26, special(Special::CongestionInfo);
         TCP_SAVE_SYN = 27, HandOver;
         TCP_SAVED_SYN = 28, HandOver;
-        TCP_FASTOPEN_CONNECT = 30, Treatment::Number {
-            get: |options| c_int::from(options.fast_open_connect),
-            set: |options, value| options.fast_open_connect = value != 0,
-        };
+        TCP_FASTOPEN_CONNECT = 30, flag!(fast_open_connect);
         TCP_ULP = 31, special(Special::Ulp);
         TCP_FASTOPEN_KEY = 33, special(Special::FastOpenKey);
-        TCP_FASTOPEN_NO_COOKIE = 34, Treatment::Number {
-            get: |options| c_int::from(options.fast_open_no_cookie),
-            set: |options, value| options.fast_open_no_cookie = value != 0,
-        };
+        TCP_FASTOPEN_NO_COOKIE = 34, flag!(fast_open_no_cookie);
         TCP_ZEROCOPY_RECEIVE = 35, Refuse(Errno::ENOPROTOOPT);
         TCP_INQ = 36, flag!(report_in_queue);
         TCP_TX_DELAY = 37, HandOver;
