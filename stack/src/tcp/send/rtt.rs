@@ -24,6 +24,9 @@ pub(crate) struct Rtt {
     pub backoff: u8,
 }
 
+/// The longest sample that is believed, µs: eight times as much must fit a word.
+const LONGEST_US: u32 = 500_000_000;
+
 impl Rtt {
     pub fn new() -> Self {
         Rtt {
@@ -52,7 +55,7 @@ impl Rtt {
 
     /// Takes a sample; never one of a retransmitted segment (Karn).
     pub fn sample(&mut self, sample: Duration, now: Instant, config: &TcpConfig) {
-        let us = u32::try_from(sample.as_micros()).unwrap_or(u32::MAX).clamp(1, 600_000_000);
+        let us = u32::try_from(sample.as_micros()).unwrap_or(u32::MAX).clamp(1, LONGEST_US);
         self.latest_us = us;
         if us <= self.min_us || self.min_at.elapsed(now) > MIN_RTT_WINDOW {
             self.min_us = us;
@@ -96,6 +99,21 @@ impl Rtt {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn samples_without_bounds_do_not_overflow() {
+        let config = TcpConfig::default();
+        let mut rtt = Rtt::new();
+        for n in 0..200 {
+            let sample = if n % 3 == 0 { Duration::ZERO } else { Duration::from_secs(1 << 40) };
+            rtt.sample(sample, Instant::ZERO, &config);
+        }
+        for _ in 0..200 {
+            rtt.sample(Duration::from_secs(1 << 40), Instant::ZERO, &config);
+        }
+        assert!(rtt.srtt_us().abs_diff(LONGEST_US) < 10);
+        assert_eq!(rtt.rto(&config), config.rto_max);
+    }
 
     #[test]
     fn rfc_6298_smooths_and_linux_floors() {
