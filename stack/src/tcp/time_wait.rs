@@ -57,6 +57,9 @@ fn octets(address: IpAddr) -> [u8; 16] {
     }
 }
 
+/// No setting makes an entry stay longer.
+const LONGEST_MS: u32 = 3_600_000;
+
 impl TimeWait {
     pub fn new(connection: &Connection, options: &Options, expires: Instant) -> Self {
         let tuple = &connection.tuple;
@@ -99,6 +102,13 @@ impl TimeWait {
 
     pub fn reuse_address(&self) -> bool {
         self.marks.contains(Marks::REUSE_ADDRESS)
+    }
+
+    /// How long it stays yet, in milliseconds.
+    fn left_ms(&self, now: Instant) -> u32 {
+        let left = self.expires_ms.wrapping_sub(now.as_millis() as u32);
+        // More than it ever was: its time was over before, however long nobody looked.
+        if left > LONGEST_MS { 0 } else { left }
     }
 
     /// Whether a connect may take its place: its old segments are told by their timestamps, whose
@@ -206,21 +216,19 @@ impl TimeWaits {
     pub fn expired(&self, now: Instant) -> Option<u32> {
         let index = self.order.front()?;
         let entry = self.entries.at(index)?;
-        let left = entry.expires_ms.wrapping_sub(now.as_millis() as u32) as i32;
-        (left <= 0).then_some(index)
+        (entry.left_ms(now) == 0).then_some(index)
     }
 
     /// When the first expires, as seen from `now`.
     pub fn next_expiry(&self, now: Instant) -> Option<Instant> {
         let entry = self.entries.at(self.order.front()?)?;
-        let left = entry.expires_ms.wrapping_sub(now.as_millis() as u32) as i32;
-        Some(now + Duration::from_millis(u64::try_from(left).unwrap_or(0)))
+        Some(now + Duration::from_millis(entry.left_ms(now).into()))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::TimeWait;
+    use super::*;
 
     #[test]
     fn an_entry_takes_at_most_64_octets() {
