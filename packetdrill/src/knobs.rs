@@ -4,7 +4,9 @@
 use core::net::{IpAddr, Ipv4Addr};
 use core::str::FromStr;
 use stack::addr::Cidr;
-use stack::config::{BufferLimits, Capacity, Config, FastOpenKey, Route, SynCookies, TcpConfig};
+use stack::config::{
+    BufferLimits, Capacity, Config, FastOpenKey, MtuProbing, Route, SynCookies, TcpConfig,
+};
 use stack::options::CongestionAlgorithm;
 use std::fs;
 
@@ -126,7 +128,16 @@ fn read_sysctls(tcp: &mut TcpConfig) {
     take(&mut tcp.syn_retries, "tcp_syn_retries");
     take(&mut tcp.synack_retries, "tcp_synack_retries");
     take(&mut tcp.retries, "tcp_retries2");
+    take(&mut tcp.retries_to_suspect, "tcp_retries1");
     take(&mut tcp.min_tso_segments, "tcp_min_tso_segs");
+    take(&mut tcp.base_mss, "tcp_base_mss");
+    take(&mut tcp.mtu_probe_floor, "tcp_mtu_probe_floor");
+    take(&mut tcp.probe_threshold, "tcp_probe_threshold");
+    tcp.mtu_probing = match number::<u32>("tcp_mtu_probing") {
+        Some(1) => MtuProbing::BlackHole,
+        Some(2) => MtuProbing::Always,
+        _ => MtuProbing::Off,
+    };
     take(&mut tcp.not_sent_low_water, "tcp_notsent_lowat");
     take(&mut tcp.fast_open, "tcp_fastopen");
     tcp.fast_open_key = sysctl("tcp_fastopen_key").and_then(|text| fast_open_key(&text));

@@ -94,6 +94,21 @@ pub enum SynCookies {
     Always = 2,
 }
 
+/// Whether TCP looks for the path's MTU itself (RFC 4821; `tcp_mtu_probing`, whose numbers these
+/// are).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MtuProbing {
+    /// Never: routers tell.
+    Off = 0,
+    /// Once nothing gets through any more, as behind a router that does not tell.
+    BlackHole = 1,
+    /// Always.
+    Always = 2,
+}
+
+/// How long a router's word about a path's MTU is believed (RFC 1191 §6.3; Linux: `mtu_expires`).
+pub const PATH_MTU_LIFETIME: Duration = Duration::from_secs(600);
+
 /// Whether TCP uses ECN (RFC 3168): the values of Linux's `tcp_ecn`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EcnPolicy {
@@ -129,6 +144,8 @@ pub struct TcpConfig {
     pub syn_retries: u8,
     /// `tcp_synack_retries`.
     pub synack_retries: u8,
+    /// `tcp_retries1`: after so many a black hole is suspected.
+    pub retries_to_suspect: u8,
     /// `tcp_retries2`.
     pub retries: u8,
     /// `tcp_orphan_retries` (Linux uses 8 for 0).
@@ -169,6 +186,16 @@ pub struct TcpConfig {
     pub fast_open_key: Option<FastOpenKey>,
     /// `tcp_challenge_ack_limit` per second (RFC 5961 §7).
     pub challenge_acks_per_second: u32,
+    /// `tcp_mtu_probing` (RFC 4821).
+    pub mtu_probing: MtuProbing,
+    /// `tcp_base_mss`: what a search for the path's MTU starts from.
+    pub base_mss: u16,
+    /// `tcp_mtu_probe_floor`: the least payload per segment behind a black hole.
+    pub mtu_probe_floor: u16,
+    /// `tcp_probe_threshold`: a search that is that near, in octets, has found it.
+    pub probe_threshold: u16,
+    /// `tcp_probe_interval`: how long that is believed.
+    pub probe_interval: Duration,
     /// Segments that may leave as one unit, to be cut later; 0 and 1 mean each on its own. The
     /// shard sets it to what the device takes.
     pub unit_segments: u16,
@@ -187,6 +214,7 @@ impl Default for TcpConfig {
             window_scaling: true,
             syn_retries: 6,
             synack_retries: 5,
+            retries_to_suspect: 3,
             retries: 15,
             orphan_retries: 8,
             rto_min: Duration::from_millis(200),
@@ -206,6 +234,11 @@ impl Default for TcpConfig {
             fast_open: 1,
             fast_open_key: None,
             challenge_acks_per_second: 1_000,
+            mtu_probing: MtuProbing::Off,
+            base_mss: 1_024,
+            mtu_probe_floor: 48,
+            probe_threshold: 8,
+            probe_interval: Duration::from_secs(600),
             unit_segments: 0,
         }
     }

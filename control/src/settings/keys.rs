@@ -7,7 +7,9 @@
 
 use super::Settings;
 use stack::addr::{Cidr, MacAddr};
-use stack::config::{BufferLimits, EcnPolicy, FastOpenKey, Route, SynCookies, TimeWaitReuse};
+use stack::config::{
+    BufferLimits, EcnPolicy, FastOpenKey, MtuProbing, Route, SynCookies, TimeWaitReuse,
+};
 use stack::options::CongestionAlgorithm;
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -324,6 +326,12 @@ pub(super) const KEYS: &[Key] = &[
         "How often a SYN-ACK is sent again."
     ),
     number!(
+        "tcp.retries1",
+        tcp.retries_to_suspect,
+        1..=127,
+        "How often a segment is sent again before a black hole for large ones is suspected."
+    ),
+    number!(
         "tcp.retries2",
         tcp.retries,
         1..=127,
@@ -438,6 +446,40 @@ pub(super) const KEYS: &[Key] = &[
             s.tcp.fast_open_key = if text == AUTO { None } else { Some(fast_open_key(text)?) };
             Ok(())
         }
+    ),
+    key!(
+        "tcp.mtu_probing",
+        "Search for the path's MTU (RFC 4821): 0 never, 1 behind a black hole, 2 always.",
+        "give 0, 1 or 2",
+        |s| (s.tcp.mtu_probing as u8).to_string(),
+        |s, text| {
+            s.tcp.mtu_probing = match bounded::<u8>(text, 0, 2)? {
+                0 => MtuProbing::Off,
+                1 => MtuProbing::BlackHole,
+                _ => MtuProbing::Always,
+            };
+            Ok(())
+        }
+    ),
+    number!("tcp.base_mss", tcp.base_mss, 48..=65_495, "Where that search starts, in octets."),
+    number!(
+        "tcp.mtu_probe_floor",
+        tcp.mtu_probe_floor,
+        48..=65_495,
+        "The smallest segments that it comes down to, in octets."
+    ),
+    number!(
+        "tcp.probe_threshold",
+        tcp.probe_threshold,
+        1..=65_495,
+        "How near in octets it comes before it ends."
+    ),
+    time!(
+        "tcp.probe_interval",
+        tcp.probe_interval,
+        Secs,
+        1..=86_400,
+        "How long what it found is believed, in seconds."
     ),
     number!(
         "tcp.challenge_ack_limit",

@@ -4,13 +4,12 @@
 //! `shard` adds one for every believable "fragmentation needed" and asks when a connection or a
 //! datagram starts on its way.
 
-use crate::time::{Duration, Instant};
+use crate::config::PATH_MTU_LIFETIME;
+use crate::time::Instant;
 use core::net::IpAddr;
 
 /// Destinations with an MTU of their own.
 const CAPACITY: usize = 256;
-/// How long one is believed (Linux: `mtu_expires`; RFC 1191 §6.3).
-const LIFETIME: Duration = Duration::from_secs(600);
 /// Below this nothing is believed (Linux: `min_pmtu`): a forged error must not make packets tiny.
 pub const LEAST: u16 = 552;
 
@@ -48,7 +47,7 @@ impl PathMtus {
 
     /// A router on the way to `destination` takes no packets larger than `mtu`.
     pub fn learn(&mut self, destination: IpAddr, mtu: u16, now: Instant) {
-        let fresh = Exception { destination, mtu, until: now + LIFETIME };
+        let fresh = Exception { destination, mtu, until: now + PATH_MTU_LIFETIME };
         let known = self.entries.iter().position(|entry| entry.destination == destination);
         let spent = || self.entries.iter().position(|entry| entry.until <= now);
         match known.or_else(spent) {

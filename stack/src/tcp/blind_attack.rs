@@ -16,7 +16,7 @@ impl Connection {
         }
         let limit = env.config.challenge_acks_per_second;
         let blur = env.cx.rng.next_u32();
-        if env.challenge.spend(env.cx.now, limit, blur, env.cx.counters) {
+        if env.rare.challenge.spend(env.cx.now, limit, blur, env.cx.counters) {
             self.pending |= Pending::ACK;
         }
     }

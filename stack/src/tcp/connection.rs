@@ -7,6 +7,7 @@ use super::demux::Tuple;
 use super::ecn::Ecn;
 use super::negotiated::{Negotiated, TimestampState};
 use super::opening::early::Outcome;
+use super::path::Paths;
 use super::queue::Pool;
 use super::receive::Receiver;
 use super::recovery::Recovery;
@@ -70,7 +71,20 @@ pub(crate) struct Env<'e, 'c, A: Allocator> {
     pub options: &'e Options,
     pub config: &'e TcpConfig,
     pub replies: &'e mut Replies,
-    pub challenge: &'e mut ChallengeBudget,
+    pub rare: &'e mut Rare,
+}
+
+/// What connections share and seldom need.
+#[derive(Debug)]
+pub(crate) struct Rare {
+    pub challenge: ChallengeBudget,
+    pub paths: Paths,
+}
+
+impl Rare {
+    pub fn new(sockets: usize, mtu: u16) -> Self {
+        Rare { challenge: ChallengeBudget::new(), paths: Paths::new(sockets, mtu) }
+    }
 }
 
 /// A connection in ESTABLISHED or a later state. One that has ended stays, in `State::Closed`,
@@ -107,6 +121,8 @@ pub(crate) struct Connection {
     pub awaits_ack: bool,
     /// What became of Fast Open.
     pub fast_open: Outcome,
+    /// The name of what it remembers of its path's MTU; 0: nothing.
+    pub path: u16,
     /// Probes of an idle peer or a closed window that were not answered.
     pub probes: u8,
     pub probing_since: Stamp,
@@ -198,6 +214,7 @@ impl Connection {
             orphaned: false,
             awaits_ack: false,
             fast_open: Outcome::None,
+            path: 0,
             probes: 0,
             probing_since: now.stamp(),
             began: now.stamp(),

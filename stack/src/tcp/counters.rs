@@ -109,6 +109,18 @@ crate::counters! {
         icmp_out_of_window,
         /// Connections whose path turned out to have a smaller MTU.
         path_mtu_reduced,
+        /// Connections that tried their path's former MTU again.
+        path_mtu_expired,
+        /// Probes of a larger MTU sent (RFC 4821).
+        mtu_probes,
+        /// Those that arrived.
+        mtu_probes_succeeded,
+        /// Those that were lost.
+        mtu_probes_failed,
+        /// Suspicions that a router drops what is too large without saying so.
+        mtu_black_holes,
+        /// Connections whose path's MTU is not tried again, for the table was full.
+        path_table_full,
         /// Answers not sent because the queue of answers was full.
         replies_dropped,
         /// Packets not sent for want of a buffer.

@@ -9,7 +9,7 @@ use super::send::Limit;
 use super::send::buffer::{Blocked, Gather};
 use super::socket::{Kind, Socket};
 use super::state::State;
-use super::{Context, Tcp, TcpId};
+use super::{Context, Tcp, TcpId, env};
 use crate::error::Error;
 use crate::options::Options;
 use crate::packet::{Allocator, Buffer};
@@ -55,6 +55,9 @@ impl<B: Buffer> Tcp<B> {
         let mut gather = Gather::new(data);
         if gather.is_empty() {
             return Ok(0);
+        }
+        if c.path != 0 {
+            c.renew_path(&mut env!(self, cx, &socket.options));
         }
         c.check_app_limited();
         let sendable = c.sendable();

@@ -191,6 +191,7 @@ impl<B: Buffer> Tcp<B> {
                 connection.after_fast_open(&early, acked, retransmits, &mut self.pool);
                 connection.edges |= Readiness::WRITABLE;
                 socket.kind = Kind::Connected(connection);
+                self.begin_path(index, cx.now);
                 if inbound.payload_len() > 0 || header.flags.contains(Flags::FIN) {
                     self.deliver(cx, index, inbound);
                 }
@@ -327,6 +328,7 @@ impl<B: Buffer> Tcp<B> {
             return None;
         };
         let index = handle.index();
+        self.begin_path(index, cx.now);
         cx.counters.passive_opens += 1;
         self.demux.insert(from.hash, Target::Socket(index));
         self.ports.bound.push_front(u32::from(from.tuple.local_port), index);

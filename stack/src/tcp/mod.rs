@@ -26,6 +26,7 @@ mod listing;
 mod negotiated;
 mod opening;
 mod output;
+mod path;
 mod pmtud;
 mod ports;
 mod queue;
@@ -52,7 +53,7 @@ use crate::config::{Capacity, FastOpenKey, TcpConfig};
 use crate::packet::{Allocator, Buffer};
 use crate::rng::{HashKey, Rng, TableKey};
 use crate::time::Instant;
-use connection::ChallengeBudget;
+use connection::Rare;
 use demux::Demux;
 use opening::Opening;
 use opening::early::FastOpen;
@@ -157,7 +158,7 @@ pub struct Tcp<B: Buffer> {
     retry_at: Option<Instant>,
     replies: Replies,
     fast_open: FastOpen,
-    challenge: ChallengeBudget,
+    rare: Rare,
     /// Connections that finish after their program closed them.
     orphans: u32,
     /// The latest time seen.
@@ -197,7 +198,7 @@ impl<B: Buffer> Tcp<B> {
             retry_at: None,
             replies: Replies::new(),
             fast_open: FastOpen::new(config.fast_open_key.unwrap_or(keys.fast_open_key())),
-            challenge: ChallengeBudget::new(),
+            rare: Rare::new(sockets, mtu),
             orphans: 0,
             latest: Instant::ZERO,
         }
@@ -213,7 +214,7 @@ macro_rules! env {
             options: $options,
             config: &$self.config,
             replies: &mut $self.replies,
-            challenge: &mut $self.challenge,
+            rare: &mut $self.rare,
         }
     };
 }

@@ -4,6 +4,7 @@
 use super::congestion::Restart;
 use super::connection::{Connection, Env, Pending};
 use super::ecn;
+use super::path::Explored;
 use super::queue::{Chunk, Marks, NONE};
 use super::recovery::Phase;
 use super::reply::emit;
@@ -138,6 +139,9 @@ impl Connection {
     /// Sends the segment at `index` again.
     fn retransmit<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>, index: u32) -> Sent<A> {
         let mss = self.send.mss;
+        if self.path != 0 {
+            self.forget_probe(env);
+        }
         if self.send.split(env.pool, env.cx.allocator, index, mss).is_none() {
             return Err(NoBuffer);
         }
@@ -159,6 +163,13 @@ impl Connection {
     }
 
     fn send_new<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) -> Sent<A> {
+        if self.path != 0 {
+            match self.explore_path(env)? {
+                Explored::Nothing => {}
+                Explored::Probe(transmit) => return Ok(Some(transmit)),
+                Explored::Wait => return Ok(None),
+            }
+        }
         if !self.may_send_new(env) {
             if self.send.packets_out == 0 && self.timers.alarm == Alarm::None {
                 self.arm_window_probe(env);
@@ -337,12 +348,12 @@ impl Connection {
     }
 
     /// What slow start may come back to: three quarters of the window at least.
-    fn threshold_of_window(&self) -> u32 {
+    pub(super) fn threshold_of_window(&self) -> u32 {
         self.window.ssthresh.max(self.window.cwnd / 2 + self.window.cwnd / 4)
     }
 
     /// RFC 5681 §4.1: after a pause the window tells nothing about the path.
-    fn restart_after_idle<A: Allocator>(&mut self, env: &Env<'_, '_, A>) {
+    pub(super) fn restart_after_idle<A: Allocator>(&mut self, env: &Env<'_, '_, A>) {
         if self.send.packets_out > 0 || self.send.last_sent == Instant::ZERO {
             return;
         }
@@ -421,7 +432,7 @@ impl Connection {
     }
 
     /// Sends the queued segment at `index`, first time or again.
-    fn transmit_chunk<A: Allocator>(
+    pub(super) fn transmit_chunk<A: Allocator>(
         &mut self,
         env: &mut Env<'_, '_, A>,
         index: u32,

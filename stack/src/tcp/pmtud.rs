@@ -66,9 +66,7 @@ impl Connection {
         }
         env.cx.counters.path_mtu_reduced += 1;
         self.soft_error = Some(Error::MessageTooLong);
-        self.negotiated.path_mtu = mtu;
-        let mss = u32::from(self.negotiated.send_mss(self.tuple.is_v6()));
-        self.send.mss = self.send.mss.min(mss);
+        self.learn_path_mtu(env, mtu);
         self.resend_oversized(env);
         true
     }
@@ -76,24 +74,21 @@ impl Connection {
     /// Segments larger than the MSS that are in flight will not arrive: they are sent again at
     /// once, in pieces. The path is not congested, so the window stays (Linux:
     /// `tcp_simple_retransmit`).
-    fn resend_oversized<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) {
+    pub(super) fn resend_oversized<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) {
         let mut at = self.send.queue.head;
-        let lost = self.send.lost_out;
+        let mut found = false;
         while at != self.send.unsent
-            && let Some(chunk) = env.pool.at_mut(at)
+            && let Some(chunk) = env.pool.at(at)
         {
             let (index, next) = (at, chunk.next);
             at = next;
             if chunk.len <= self.send.mss || chunk.marks.contains(Marks::SACKED) {
                 continue;
             }
-            if chunk.marks.contains(Marks::RETRANSMITTED) {
-                chunk.marks -= Marks::RETRANSMITTED;
-                self.send.retrans_out = self.send.retrans_out.saturating_sub(1);
-            }
             self.send.mark_lost(env.pool, index);
+            found = true;
         }
-        if self.send.lost_out == lost {
+        if !found {
             return;
         }
         self.send.retransmit_hint = self.send.queue.head;

@@ -111,6 +111,7 @@ impl<B: Buffer> Tcp<B> {
         let Some(socket) = self.sockets.at_mut(index) else { return };
         if let Kind::Connected(c) = &mut socket.kind {
             c.send.clear(&mut self.pool);
+            self.rare.paths.forget(&mut c.path);
             if core::mem::take(&mut c.awaits_ack) {
                 self.end_unacknowledged(index);
                 return self.detach(index);

@@ -149,6 +149,11 @@ impl Connection {
             return self.give_up(env);
         }
         env.cx.counters.timeouts += 1;
+        let since = self.recovery.stalled_since;
+        let suspicious = retries_take(env.config.retries_to_suspect, env.config);
+        if since != Stamp::NEVER && since.elapsed(env.cx.now) >= suspicious {
+            self.suspect_black_hole(env);
+        }
         self.enter_loss(env);
         if self.recovery.timeouts == 0 {
             self.stats.timeout_episodes = self.stats.timeout_episodes.saturating_add(1);

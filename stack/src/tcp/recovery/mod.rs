@@ -159,7 +159,9 @@ impl Connection {
             return;
         }
         if self.send.lost_out > 0 {
-            self.enter_recovery(env, marked);
+            if self.path == 0 || !self.probe_was_lost(env) {
+                self.enter_recovery(env, marked);
+            }
         } else if marked && self.recovery.phase != Phase::WindowReduction {
             self.enter_window_reduction(env);
         } else if self.recovery.phase != Phase::WindowReduction {
@@ -219,7 +221,7 @@ impl Connection {
         let lost_before = self.send.lost_out;
         let (found, wait) =
             self.recovery.rack.scan(&mut self.send, env.pool, env.cx.now, recovering, &path);
-        if found && !recovering {
+        if found && !recovering && (self.path == 0 || !self.probe_was_lost(env)) {
             self.enter_recovery(env, false);
             let lost = self.send.lost_out.saturating_sub(lost_before);
             let delivery = Delivery { prior_in_flight, ..Delivery::default() };

@@ -4,6 +4,7 @@ pub(crate) mod buffer;
 pub(crate) mod inflight;
 pub(crate) mod limits;
 pub(crate) mod pacing;
+mod probe;
 pub(crate) mod rtt;
 pub(crate) mod sender;
 
