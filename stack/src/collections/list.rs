@@ -12,13 +12,16 @@ const fn decode(link: u32) -> Option<u32> {
 /// A queue of distinct indices below a bound: append, take the first, remove any, all O(1).
 #[derive(Debug)]
 pub struct IndexList {
-    next: Vec<u32>,
-    /// The one before, or [`FIRST`].
-    prev: Vec<u32>,
+    /// Of each index the one behind, and the one before or [`FIRST`].
+    links: Vec<[u32; 2]>,
     first: u32,
     last: u32,
     len: usize,
 }
+
+/// Places in the links of an index.
+const NEXT: usize = 0;
+const PREV: usize = 1;
 
 /// In place of a link to the one before: there is none.
 const FIRST: u32 = u32::MAX;
@@ -27,7 +30,7 @@ impl IndexList {
     /// A list for indices below `bound`.
     #[must_use]
     pub fn new(bound: usize) -> Self {
-        IndexList { next: vec![0; bound], prev: vec![0; bound], first: 0, last: 0, len: 0 }
+        IndexList { links: vec![[0; 2]; bound], first: 0, last: 0, len: 0 }
     }
 
     /// How many indices it holds.
@@ -43,11 +46,11 @@ impl IndexList {
         self.len == 0
     }
 
-    /// Whether it holds `index`.
+    /// Whether it holds `index`. An empty list does not look at its memory.
     #[inline]
     #[must_use]
     pub fn contains(&self, index: u32) -> bool {
-        self.prev.get(index as usize).is_some_and(|prev| *prev != 0)
+        self.len > 0 && self.links.get(index as usize).is_some_and(|links| links[PREV] != 0)
     }
 
     /// The first index.
@@ -60,14 +63,14 @@ impl IndexList {
     /// Appends `index`; no effect if it is there already or out of bounds.
     #[inline]
     pub fn push_back(&mut self, index: u32) {
-        let Some(prev) = self.prev.get_mut(index as usize) else { return };
+        let Some([_, prev]) = self.links.get_mut(index as usize) else { return };
         if *prev != 0 {
             return;
         }
         match decode(self.last) {
             Some(last) => {
                 *prev = self.last;
-                self.next[last as usize] = encode(index);
+                self.links[last as usize][NEXT] = encode(index);
             }
             None => {
                 *prev = FIRST;
@@ -89,20 +92,18 @@ impl IndexList {
     /// Takes `index` out; no effect if it is not there.
     #[inline]
     pub fn remove(&mut self, index: u32) {
-        let Some(prev) = self.prev.get_mut(index as usize) else { return };
-        let prev = core::mem::take(prev);
-        if prev == 0 {
+        if !self.contains(index) {
             return;
         }
-        let next = core::mem::take(&mut self.next[index as usize]);
+        let [next, prev] = core::mem::take(&mut self.links[index as usize]);
         match decode(next) {
-            Some(behind) => self.prev[behind as usize] = prev,
+            Some(behind) => self.links[behind as usize][PREV] = prev,
             None => self.last = if prev == FIRST { 0 } else { prev },
         }
         if prev == FIRST {
             self.first = next;
         } else {
-            self.next[prev as usize - 1] = next;
+            self.links[prev as usize - 1][NEXT] = next;
         }
         self.len -= 1;
     }
@@ -112,7 +113,7 @@ impl IndexList {
         let mut at = self.front();
         core::iter::from_fn(move || {
             let index = at?;
-            at = decode(self.next[index as usize]);
+            at = decode(self.links[index as usize][NEXT]);
             Some(index)
         })
     }
@@ -122,9 +123,9 @@ impl IndexList {
 #[derive(Debug)]
 pub struct IndexBuckets {
     heads: Vec<u32>,
-    next: Vec<u32>,
-    /// The one before, or the bucket's number with the top bit set for the first of a bucket.
-    prev: Vec<u32>,
+    /// Of each index the one behind, and the one before or, of the first of a bucket, the bucket's
+    /// number with the top bit set.
+    links: Vec<[u32; 2]>,
 }
 
 const BUCKET: u32 = 1 << 31;
@@ -133,13 +134,13 @@ impl IndexBuckets {
     /// `buckets` lists for indices below `bound` (less than 2^31).
     #[must_use]
     pub fn new(buckets: usize, bound: usize) -> Self {
-        IndexBuckets { heads: vec![0; buckets], next: vec![0; bound], prev: vec![0; bound] }
+        IndexBuckets { heads: vec![0; buckets], links: vec![[0; 2]; bound] }
     }
 
     /// Whether `index` is in a list.
     #[must_use]
     pub fn contains(&self, index: u32) -> bool {
-        self.prev.get(index as usize).is_some_and(|p| *p != 0)
+        self.links.get(index as usize).is_some_and(|links| links[PREV] != 0)
     }
 
     /// The first index of `bucket`.
@@ -151,22 +152,21 @@ impl IndexBuckets {
     /// The index behind `index` in its list.
     #[must_use]
     pub fn following(&self, index: u32) -> Option<u32> {
-        self.next.get(index as usize).copied().and_then(decode)
+        self.links.get(index as usize).and_then(|links| decode(links[NEXT]))
     }
 
     /// Puts `index` first in `bucket`; no effect if it is in a list or out of bounds.
     pub fn push_front(&mut self, bucket: u32, index: u32) {
         if self.contains(index)
-            || index as usize >= self.next.len()
+            || index as usize >= self.links.len()
             || bucket as usize >= self.heads.len()
         {
             return;
         }
         let behind = core::mem::replace(&mut self.heads[bucket as usize], encode(index));
-        self.next[index as usize] = behind;
-        self.prev[index as usize] = bucket | BUCKET;
+        self.links[index as usize] = [behind, bucket | BUCKET];
         if let Some(behind) = decode(behind) {
-            self.prev[behind as usize] = encode(index);
+            self.links[behind as usize][PREV] = encode(index);
         }
     }
 
@@ -175,15 +175,14 @@ impl IndexBuckets {
         if !self.contains(index) {
             return;
         }
-        let prev = core::mem::take(&mut self.prev[index as usize]);
-        let next = core::mem::take(&mut self.next[index as usize]);
+        let [next, prev] = core::mem::take(&mut self.links[index as usize]);
         if prev & BUCKET != 0 {
             self.heads[(prev & !BUCKET) as usize] = next;
         } else if let Some(before) = decode(prev) {
-            self.next[before as usize] = next;
+            self.links[before as usize][NEXT] = next;
         }
         if let Some(behind) = decode(next) {
-            self.prev[behind as usize] = prev;
+            self.links[behind as usize][PREV] = prev;
         }
     }
 

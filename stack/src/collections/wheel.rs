@@ -19,14 +19,33 @@ pub struct TimerWheel {
     /// First key of each slot, + 1.
     heads: [u32; DUE + 1],
     occupied: [u64; LEVELS],
-    next: Vec<u32>,
-    /// The key before, + 1; 0 for the first of a slot.
-    prev: Vec<u32>,
-    /// The slot a key is in, + 1; 0 when not armed.
-    slot: Vec<u16>,
-    ticks: Vec<u64>,
+    /// A node for each key. All-zero memory is a key that was never armed, and not touched.
+    nodes: Vec<[u32; 4]>,
     elapsed: u64,
     len: usize,
+}
+
+/// Words of a node: the key behind, + 1; the key before, + 1, or 0 for the first of a slot; the
+/// lower part of the tick; the upper part of the tick, and under it the slot, + 1, or 0 when not
+/// armed. Four keys share a cache line.
+const NEXT: usize = 0;
+const PREV: usize = 1;
+const TICK: usize = 2;
+const SLOT: usize = 3;
+const SLOT_MASK: u32 = 0xffff;
+/// Ticks beyond are not told apart: they are a thousand years away.
+const LAST_TICK: u64 = (1 << 48) - 1;
+
+/// The slot in which a key is.
+#[inline]
+fn slot_of(node: &[u32; 4]) -> Option<usize> {
+    ((node[SLOT] & SLOT_MASK) as usize).checked_sub(1)
+}
+
+/// The tick of a key.
+#[inline]
+fn tick_of(node: &[u32; 4]) -> u64 {
+    u64::from(node[SLOT] >> 16) << 32 | u64::from(node[TICK])
 }
 
 impl TimerWheel {
@@ -36,10 +55,7 @@ impl TimerWheel {
         TimerWheel {
             heads: [0; DUE + 1],
             occupied: [0; LEVELS],
-            next: vec![0; keys],
-            prev: vec![0; keys],
-            slot: vec![0; keys],
-            ticks: vec![0; keys],
+            nodes: vec![[0; 4]; keys],
             elapsed: 0,
             len: 0,
         }
@@ -60,27 +76,29 @@ impl TimerWheel {
     /// When `key` will fire, rounded up to a tick; `None` if it is not armed.
     #[must_use]
     pub fn deadline(&self, key: u32) -> Option<Instant> {
-        let armed = *self.slot.get(key as usize)? != 0;
-        armed.then(|| from_ticks(self.ticks[key as usize]))
+        let node = self.nodes.get(key as usize)?;
+        slot_of(node).map(|_| from_ticks(tick_of(node)))
     }
 
     /// Arms `key` to fire at `deadline`, instead of when it was to fire before. A key out of
     /// range is ignored.
     pub fn arm(&mut self, key: u32, deadline: Instant) {
-        if key as usize >= self.slot.len() {
+        if key as usize >= self.nodes.len() {
             return;
         }
         self.cancel(key);
         let shifted = deadline.as_nanos() >> TICK_SHIFT;
         let exact = deadline.as_nanos() & ((1 << TICK_SHIFT) - 1) == 0;
-        self.ticks[key as usize] = shifted + u64::from(!exact);
+        let tick = (shifted + u64::from(!exact)).min(LAST_TICK);
+        let node = &mut self.nodes[key as usize];
+        (node[TICK], node[SLOT]) = (tick as u32, (tick >> 32 << 16) as u32);
         self.place(key);
         self.len += 1;
     }
 
     /// Disarms `key`; no effect if it is not armed.
     pub fn cancel(&mut self, key: u32) {
-        if self.slot.get(key as usize).is_some_and(|s| *s != 0) {
+        if self.nodes.get(key as usize).is_some_and(|node| slot_of(node).is_some()) {
             self.unlink(key);
             self.len -= 1;
         }
@@ -148,7 +166,7 @@ impl TimerWheel {
     }
 
     fn place(&mut self, key: u32) {
-        let tick = self.ticks[key as usize];
+        let tick = tick_of(&self.nodes[key as usize]);
         if tick <= self.elapsed {
             return self.link(key, DUE);
         }
@@ -162,27 +180,28 @@ impl TimerWheel {
 
     fn link(&mut self, key: u32, slot: usize) {
         let first = core::mem::replace(&mut self.heads[slot], key + 1);
-        self.next[key as usize] = first;
-        self.prev[key as usize] = 0;
+        let node = &mut self.nodes[key as usize];
+        (node[NEXT], node[PREV]) = (first, 0);
+        node[SLOT] = node[SLOT] & !SLOT_MASK | (slot as u32 + 1);
         if let Some(first) = first.checked_sub(1) {
-            self.prev[first as usize] = key + 1;
+            self.nodes[first as usize][PREV] = key + 1;
         }
-        self.slot[key as usize] = slot as u16 + 1;
         if slot < DUE {
             self.occupied[slot / SLOTS] |= 1 << (slot % SLOTS);
         }
     }
 
     fn unlink(&mut self, key: u32) {
-        let slot = usize::from(self.slot[key as usize]) - 1;
-        self.slot[key as usize] = 0;
-        let (prev, next) = (self.prev[key as usize], self.next[key as usize]);
+        let node = &mut self.nodes[key as usize];
+        let Some(slot) = slot_of(node) else { return };
+        node[SLOT] &= !SLOT_MASK;
+        let (prev, next) = (node[PREV], node[NEXT]);
         match prev.checked_sub(1) {
-            Some(prev) => self.next[prev as usize] = next,
+            Some(prev) => self.nodes[prev as usize][NEXT] = next,
             None => self.heads[slot] = next,
         }
         if let Some(next) = next.checked_sub(1) {
-            self.prev[next as usize] = prev;
+            self.nodes[next as usize][PREV] = prev;
         }
         if slot < DUE && self.heads[slot] == 0 {
             self.occupied[slot / SLOTS] &= !(1 << (slot % SLOTS));

@@ -34,6 +34,10 @@ impl<B: Buffer> Tcp<B> {
             linger2: Some(self.config.fin_timeout.into()),
             ..Options::default()
         };
+        if self.sockets.is_full() {
+            return Err(Error::TooManyFiles);
+        }
+        let options = self.option_sets.with(&options);
         let handle = self.sockets.insert(Socket::new(family, options));
         handle.map(TcpId).map_err(|_| Error::TooManyFiles)
     }
@@ -207,12 +211,13 @@ impl<B: Buffer> Tcp<B> {
     ) -> usize {
         let Some(socket) = self.sockets.at_mut(index) else { return 0 };
         let Kind::Opening(opening) = &mut socket.kind else { return 0 };
-        let wanted = data.is_some() || socket.options.fast_open_connect;
+        let wanted = data.is_some() || self.option_sets.get(socket.options).fast_open_connect;
         if !wanted || self.config.fast_open & fast_open::CLIENT == 0 {
             return 0;
         }
         let known = &self.fast_open.destinations;
-        let may_send = opening.plan_early(&socket.options, &self.config, known, cx.now);
+        let may_send =
+            opening.plan_early(self.option_sets.get(socket.options), &self.config, known, cx.now);
         match data {
             Some(data) if may_send => opening.load(data, &mut self.pool, cx.allocator),
             None if may_send => {
@@ -254,7 +259,7 @@ impl<B: Buffer> Tcp<B> {
             iss,
             timestamp_offset,
             path_mtu,
-            options: &socket.options,
+            options: self.option_sets.get(socket.options),
             config: &self.config,
             now: cx.now,
         };
@@ -398,24 +403,27 @@ impl<B: Buffer> Tcp<B> {
                 let received = opening.state == State::SynReceived;
                 if received {
                     let from = opening.established(cx.now);
-                    self.replies.push(from.reset(&socket.options, cx.now), cx.counters);
+                    self.replies.push(
+                        from.reset(self.option_sets.get(socket.options), cx.now),
+                        cx.counters,
+                    );
                 }
                 return self.release(index);
             }
             Kind::Connected(c) => {
                 c.orphaned = true;
                 let unread = c.receive.unread() > 0;
-                let reset = socket.options.linger == Linger::Reset;
+                let reset = self.option_sets.get(socket.options).linger == Linger::Reset;
                 if c.state != State::Closed && (unread || reset) {
                     //= RFC 2525 §2.17: the peer must learn that its data was not read.
                     cx.counters.aborted_on_close += 1;
-                    let mut env = env!(self, cx, &socket.options);
+                    let mut env = env!(self, cx, self.option_sets.get(socket.options));
                     c.send_reset(&mut env);
                     c.finish(None);
                 } else if c.state != State::Closed && self.orphans >= self.config.max_orphans {
                     // Too many finish on their own already (Linux: `tcp_too_many_orphans`).
                     cx.counters.orphans_refused += 1;
-                    let mut env = env!(self, cx, &socket.options);
+                    let mut env = env!(self, cx, self.option_sets.get(socket.options));
                     c.send_reset(&mut env);
                     c.finish(None);
                 } else if c.state != State::Closed {
@@ -425,7 +433,11 @@ impl<B: Buffer> Tcp<B> {
                     c.receive.clear(&mut self.pool);
                     c.shut_writing();
                     if c.state == State::FinWait2 {
-                        c.enter_orphaned_fin_wait_2(&mut env!(self, cx, &socket.options));
+                        c.enter_orphaned_fin_wait_2(&mut env!(
+                            self,
+                            cx,
+                            self.option_sets.get(socket.options)
+                        ));
                     }
                 }
             }
@@ -436,7 +448,8 @@ impl<B: Buffer> Tcp<B> {
     /// Resets the connection and forgets the socket.
     pub fn abort<A: Allocator<Buffer = B>>(&mut self, cx: &mut Context<'_, A>, id: TcpId) {
         if let Some(socket) = self.sockets.get_mut(id.0) {
-            socket.options.linger = Linger::Reset;
+            let reset = |options: &mut Options| options.linger = Linger::Reset;
+            socket.options = self.option_sets.change(socket.options, reset);
             socket.waiting_at = None;
         }
         self.close(cx, id);
@@ -460,7 +473,7 @@ impl<B: Buffer> Tcp<B> {
             Kind::Opening(_) => self.fail_opening(index, Error::ConnectionReset),
             Kind::Connected(c) => {
                 if c.state != State::Closed {
-                    c.send_reset(&mut env!(self, cx, &socket.options));
+                    c.send_reset(&mut env!(self, cx, self.option_sets.get(socket.options)));
                     c.finish(None);
                 }
                 self.settle(cx, index);
@@ -491,7 +504,7 @@ impl<B: Buffer> Tcp<B> {
             let Some(socket) = self.sockets.at_mut(index) else { continue };
             match &mut socket.kind {
                 Kind::Connected(c) if c.state != State::Closed => {
-                    c.send_reset(&mut env!(self, cx, &socket.options));
+                    c.send_reset(&mut env!(self, cx, self.option_sets.get(socket.options)));
                     c.send.clear(&mut self.pool);
                     c.finish(Some(Error::ConnectionReset));
                 }
@@ -513,10 +526,10 @@ impl<B: Buffer> Tcp<B> {
         change: impl FnOnce(&mut Options),
     ) -> Result<(), Error> {
         let socket = self.sockets.get_mut(id.0).ok_or(Error::BadDescriptor)?;
-        let before = socket.options;
-        change(&mut socket.options);
+        let before = *self.option_sets.get(socket.options);
+        socket.options = self.option_sets.change(socket.options, change);
         if let Kind::Connected(c) = &mut socket.kind {
-            c.on_options(&before, &mut env!(self, cx, &socket.options));
+            c.on_options(&before, &mut env!(self, cx, self.option_sets.get(socket.options)));
         }
         self.settle(cx, id.0.index());
         Ok(())

@@ -57,7 +57,7 @@ impl<B: Buffer> Tcp<B> {
             return Ok(0);
         }
         if c.path != 0 {
-            c.renew_path(&mut env!(self, cx, &socket.options));
+            c.renew_path(&mut env!(self, cx, self.option_sets.get(socket.options)));
         }
         c.check_app_limited();
         let sendable = c.sendable();
@@ -66,7 +66,7 @@ impl<B: Buffer> Tcp<B> {
         if taken > 0 {
             c.limits.begin(Limit::Busy, cx.now);
             c.after_send(&mut self.pool, flags, blocked.is_none());
-            if flags.zero_copy && socket.options.zero_copy {
+            if flags.zero_copy && self.option_sets.get(socket.options).zero_copy {
                 socket.zero_copy.complete_one();
                 socket.edges |= Readiness::ERROR;
             }
@@ -100,7 +100,7 @@ impl<B: Buffer> Tcp<B> {
     ) -> Result<usize, Error> {
         let most = self.config.receive_buffer.max;
         let socket = self.sockets.get_mut(id.0).ok_or(Error::BadDescriptor)?;
-        let options = &mut socket.options;
+        let options = self.option_sets.get(socket.options);
         let c = match &mut socket.kind {
             Kind::Listening(_) => return Err(Error::NotConnected),
             Kind::Opening(_) => return socket.error.take().map_or(Err(Error::WouldBlock), Err),
@@ -123,17 +123,19 @@ impl<B: Buffer> Tcp<B> {
         let n = c.receive.read(&mut self.pool, &mut scatter, inline, peek);
         if options.peek_offset >= 0 {
             let step = i32::try_from(n).unwrap_or(i32::MAX);
-            options.peek_offset = if flags.peek {
+            let offset = if flags.peek {
                 options.peek_offset.saturating_add(step)
             } else {
                 options.peek_offset.saturating_sub(step).max(0)
             };
+            let moved = |options: &mut Options| options.peek_offset = offset;
+            socket.options = self.option_sets.change(socket.options, moved);
         }
         if n == 0 {
             return c.nothing_to_read(&mut socket.error);
         }
         if !flags.peek {
-            c.after_read(cx.now, options, most);
+            c.after_read(cx.now, self.option_sets.get(socket.options), most);
             self.settle(cx, id.0.index());
             self.feed_starved(cx);
         }
@@ -158,7 +160,7 @@ impl<B: Buffer> Tcp<B> {
         let socket = self.socket_of(id)?;
         match &socket.kind {
             Kind::Listening(_) => Err(Error::InvalidArgument),
-            Kind::Connected(c) => Ok(Some((c, &socket.options))),
+            Kind::Connected(c) => Ok(Some((c, self.option_sets.get(socket.options)))),
             _ => Ok(None),
         }
     }
@@ -212,7 +214,7 @@ impl<B: Buffer> Tcp<B> {
     pub fn readiness(&mut self, id: TcpId) -> Readiness {
         let starved = self.starved.contains(id.0.index());
         let Some(socket) = self.sockets.get_mut(id.0) else { return Readiness::empty() };
-        let readiness = socket.readiness(starved);
+        let readiness = socket.readiness(self.option_sets.get(socket.options), starved);
         if !readiness.contains(Readiness::WRITABLE) {
             socket.no_space = true;
         }
@@ -274,7 +276,8 @@ impl<B: Buffer> Tcp<B> {
     /// `BadDescriptor`.
     pub fn buffer_sizes(&self, id: TcpId) -> Result<(u32, u32), Error> {
         let socket = self.socket_of(id)?;
-        let set = (socket.options.send_buffer, socket.options.receive_buffer);
+        let options = self.option_sets.get(socket.options);
+        let set = (options.send_buffer, options.receive_buffer);
         Ok(socket.connection().map_or(set, |c| (c.send.limit, c.receive.limit)))
     }
 
@@ -283,7 +286,7 @@ impl<B: Buffer> Tcp<B> {
     /// # Errors
     /// `BadDescriptor`.
     pub fn options(&self, id: TcpId) -> Result<&Options, Error> {
-        self.socket_of(id).map(|socket| &socket.options)
+        self.socket_of(id).map(|socket| self.option_sets.get(socket.options))
     }
 }
 

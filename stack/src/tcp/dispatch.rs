@@ -79,7 +79,8 @@ impl<B: Buffer> Tcp<B> {
         (local_port, remote_port): (u16, u16),
     ) -> Option<u32> {
         let tuple = Tuple { local: local.into(), remote: remote.into(), local_port, remote_port };
-        let found = self.demux.find(tuple.place(self.keys.demux), |target| match target {
+        let hash = tuple.place(self.keys.demux);
+        let found = self.demux.find(hash, |target| match target {
             Target::Socket(index) => match self.sockets.at(index).map(|socket| &socket.kind) {
                 Some(Kind::Connected(c)) => c.tuple == tuple,
                 _ => false,
@@ -110,13 +111,14 @@ impl<B: Buffer> Tcp<B> {
         let joined = segments_in(&packet, packet.packet_len().saturating_sub(header_len));
         cx.counters.segments_in += u64::from(joined - 1);
         let Some(socket) = self.sockets.at_mut(index) else { return };
-        if hop_limit < socket.options.min_hop_limit {
+        if hop_limit < self.option_sets.get(socket.options).min_hop_limit {
             return;
         }
         if let Kind::Connected(connection) = &mut socket.kind {
             let mut arrival = Arrival::new(&header, packet, header_len);
             arrival.traffic_class = traffic_class;
-            connection.on_segment(&mut env!(self, cx, &socket.options), arrival);
+            connection
+                .on_segment(&mut env!(self, cx, self.option_sets.get(socket.options)), arrival);
         }
         self.settle(cx, index);
         self.feed_starved(cx);
@@ -134,7 +136,7 @@ impl<B: Buffer> Tcp<B> {
             return self.settle(cx, index);
         }
         let Some(socket) = self.sockets.at_mut(index) else { return };
-        let least = socket.options.min_hop_limit;
+        let least = self.option_sets.get(socket.options).min_hop_limit;
         match &mut socket.kind {
             Kind::Connected(connection) => {
                 if inbound.meta.hop_limit < least {
@@ -142,7 +144,8 @@ impl<B: Buffer> Tcp<B> {
                 }
                 let mut arrival = Arrival::new(&inbound.header, inbound.packet, inbound.header_len);
                 arrival.traffic_class = inbound.meta.traffic_class;
-                connection.on_segment(&mut env!(self, cx, &socket.options), arrival);
+                connection
+                    .on_segment(&mut env!(self, cx, self.option_sets.get(socket.options)), arrival);
             }
             Kind::Opening(_) => self.for_own_opening(cx, index, inbound),
             _ => {}
@@ -164,7 +167,7 @@ impl<B: Buffer> Tcp<B> {
         let verdict = if crossing {
             opening.on_segment_in_syn_received(header, inbound.payload_len(), cx.now)
         } else {
-            opening.on_segment_in_syn_sent(header, &socket.options, cx.now)
+            opening.on_segment_in_syn_sent(header, self.option_sets.get(socket.options), cx.now)
         };
         match verdict {
             Verdict::Stay => {}
@@ -182,7 +185,7 @@ impl<B: Buffer> Tcp<B> {
                 let mut from = opening.established(cx.now);
                 from.iss += acked;
                 let (early, retransmits) = (opening.early.clone(), opening.retransmits);
-                let options = &socket.options;
+                let options = self.option_sets.get(socket.options);
                 let mut connection =
                     Connection::new(&from, options, &self.config, options.congestion, cx.now);
                 connection.begin(header, &mut env!(self, cx, options));
@@ -214,7 +217,8 @@ impl<B: Buffer> Tcp<B> {
             }
             let mut arrival = Arrival::new(&inbound.header, inbound.packet, inbound.header_len);
             arrival.traffic_class = inbound.meta.traffic_class;
-            connection.on_segment(&mut env!(self, cx, &socket.options), arrival);
+            connection
+                .on_segment(&mut env!(self, cx, self.option_sets.get(socket.options)), arrival);
         }
     }
 
@@ -264,7 +268,7 @@ impl<B: Buffer> Tcp<B> {
         let Some(parent) = self.sockets.get_mut(id.0) else {
             return self.end_opening(place);
         };
-        if opening.is_deferred(payload, &parent.options, cx.now) {
+        if opening.is_deferred(payload, self.option_sets.get(parent.options), cx.now) {
             return;
         }
         let Kind::Listening(listener) = &parent.kind else { return };
@@ -310,6 +314,7 @@ impl<B: Buffer> Tcp<B> {
         header: &Header,
     ) -> Option<u32> {
         let parent = self.sockets.get_mut(id.0)?;
+        let options = self.option_sets.get(parent.options);
         let mut child = Socket::new(parent.family, parent.options);
         child.local = from.tuple.local;
         child.port = from.tuple.local_port;
@@ -317,10 +322,9 @@ impl<B: Buffer> Tcp<B> {
         child.owner = 0;
         child.waiting_at = Some(id);
         child.registered = true;
-        let congestion = parent.options.congestion;
         let mut connection =
-            Connection::new(from, &parent.options, &self.config, congestion, cx.now);
-        connection.begin(header, &mut env!(self, cx, &parent.options));
+            Connection::new(from, options, &self.config, options.congestion, cx.now);
+        connection.begin(header, &mut env!(self, cx, options));
         connection.pending -= super::connection::Pending::ACK;
         child.kind = Kind::Connected(connection);
         let Ok(handle) = self.sockets.insert(child) else {
@@ -328,6 +332,9 @@ impl<B: Buffer> Tcp<B> {
             return None;
         };
         let index = handle.index();
+        if let Some(child) = self.sockets.at(index) {
+            self.option_sets.share(child.options);
+        }
         self.begin_path(index, cx.now);
         cx.counters.passive_opens += 1;
         self.demux.insert(from.hash, Target::Socket(index));
@@ -410,7 +417,7 @@ impl<B: Buffer> Tcp<B> {
         let Some(handle) = self.sockets.handle_at(index) else { return };
         let Some(socket) = self.sockets.at_mut(index) else { return };
         let Kind::Listening(listener) = &mut socket.kind else { return };
-        if inbound.meta.hop_limit < socket.options.min_hop_limit {
+        if inbound.meta.hop_limit < self.option_sets.get(socket.options).min_hop_limit {
             return;
         }
         let admission = admit(listener, &self.config, self.openings.is_full(), iss, cx.now);
@@ -484,7 +491,7 @@ impl<B: Buffer> Tcp<B> {
                     }
                     //= RFC 5927 §4: only about what is in flight.
                     Kind::Connected(c) if seq.between(c.send.una, c.send.nxt) => {
-                        if socket.options.receive_errors {
+                        if self.option_sets.get(socket.options).receive_errors {
                             c.error = Some(error);
                             c.edges |= Readiness::ERROR;
                         } else {

@@ -36,7 +36,7 @@ impl<B: Buffer> Tcp<B> {
             state: socket.state() as u8,
             snd_cwnd: super::congestion::INITIAL_WINDOW,
             reordering: super::recovery::DUPLICATES,
-            max_pacing_rate: socket.options.max_pacing_rate,
+            max_pacing_rate: self.option_sets.get(socket.options).max_pacing_rate,
             ..TcpInfo::default()
         };
         match &socket.kind {
@@ -67,7 +67,9 @@ impl<B: Buffer> Tcp<B> {
                 info.pmtu = u32::from(opening.negotiated.path_mtu);
                 info.advmss = u32::from(opening.negotiated.advertised_mss);
             }
-            Kind::Connected(c) => self.connection_info(c, &socket.options, now, &mut info),
+            Kind::Connected(c) => {
+                self.connection_info(c, self.option_sets.get(socket.options), now, &mut info)
+            }
         }
         Ok(info)
     }

@@ -25,6 +25,7 @@ mod input;
 mod listing;
 mod negotiated;
 mod opening;
+mod option_sets;
 mod output;
 mod path;
 mod pmtud;
@@ -57,6 +58,7 @@ use connection::Rare;
 use demux::Demux;
 use opening::Opening;
 use opening::early::FastOpen;
+use option_sets::OptionSets;
 use ports::Ports;
 use queue::Pool;
 use reply::Replies;
@@ -136,6 +138,7 @@ pub struct Tcp<B: Buffer> {
     mtu: u16,
     keys: Keys,
     sockets: Slab<Socket>,
+    option_sets: OptionSets,
     openings: Slab<Opening>,
     time_waits: TimeWaits,
     pool: Pool<B>,
@@ -183,6 +186,7 @@ impl<B: Buffer> Tcp<B> {
             mtu,
             keys,
             sockets: Slab::new(sockets),
+            option_sets: OptionSets::new(sockets),
             openings: Slab::new(sockets),
             time_waits: TimeWaits::new(capacity.time_wait),
             pool: Slab::new(capacity.segments + sockets),

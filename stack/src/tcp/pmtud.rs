@@ -32,9 +32,11 @@ impl<B: Buffer> Tcp<B> {
         };
         let Some(socket) = self.sockets.at_mut(index) else { return false };
         let believed = match &mut socket.kind {
-            Kind::Connected(c) => {
-                c.on_packet_too_big(&mut env!(self, cx, &socket.options), seq, mtu)
-            }
+            Kind::Connected(c) => c.on_packet_too_big(
+                &mut env!(self, cx, self.option_sets.get(socket.options)),
+                seq,
+                mtu,
+            ),
             Kind::Opening(opening) if opening.iss == seq => {
                 opening.negotiated.path_mtu = opening.negotiated.path_mtu.min(mtu);
                 true

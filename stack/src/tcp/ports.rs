@@ -2,6 +2,7 @@
 
 use super::demux::{Target, Tuple};
 use super::opening::isn;
+use super::option_sets::OptionSets;
 use super::socket::{Binding, Kind, Socket};
 use super::{Tcp, TcpId};
 use crate::collections::IndexBuckets;
@@ -56,9 +57,9 @@ impl Ports {
 }
 
 /// Whether a socket bound to `a` and one bound to `b` would take each other's connections.
-fn overlap(a: &Socket, b: &Socket) -> bool {
+fn overlap(a: &Socket, b: &Socket, sets: &OptionSets) -> bool {
     let any = |s: &Socket| s.local.is_unspecified();
-    let both_families = |s: &Socket| any(s) && s.local.is_ipv6() && !s.options.v6_only;
+    let both_families = |s: &Socket| any(s) && s.local.is_ipv6() && !sets.get(s.options).v6_only;
     if a.local.is_ipv4() != b.local.is_ipv4() {
         return both_families(a) || both_families(b);
     }
@@ -85,7 +86,7 @@ impl<B: Buffer> Tcp<B> {
             return Err(Error::InvalidArgument);
         }
         socket.local = address.ip();
-        if address.port() == 0 && socket.options.bind_address_no_port {
+        if address.port() == 0 && self.option_sets.get(socket.options).bind_address_no_port {
             socket.binding = Binding::Address;
             return Ok(());
         }
@@ -125,17 +126,17 @@ impl<B: Buffer> Tcp<B> {
     /// `inet_csk_bind_conflict`). `any` asks for a port that nobody has at all.
     pub(super) fn is_port_in_conflict(&self, index: u32, port: u16, any: bool) -> bool {
         let Some(socket) = self.sockets.at(index) else { return true };
-        let mine = &socket.options;
+        let mine = self.option_sets.get(socket.options);
         let with_socket = self.ports.bound.iter(u32::from(port)).any(|other| {
             if other == index {
                 return false;
             }
             let Some(other) = self.sockets.at(other) else { return false };
-            let theirs = &other.options;
+            let theirs = self.option_sets.get(other.options);
             let listening = matches!(other.kind, Kind::Listening(_));
             let reuse = mine.reuse_address && theirs.reuse_address && !listening && !any;
             let spread = mine.reuse_port && theirs.reuse_port;
-            !reuse && !spread && overlap(socket, other)
+            !reuse && !spread && overlap(socket, other, &self.option_sets)
         });
         with_socket || self.is_port_in_time_wait(socket, port)
     }
@@ -144,11 +145,12 @@ impl<B: Buffer> Tcp<B> {
         if self.ports.time_waits.get(usize::from(port)).is_none_or(|n| *n == 0) {
             return false;
         }
+        let options = self.option_sets.get(socket.options);
         self.time_waits.entries.iter().any(|(_, entry)| {
             let tuple = entry.tuple();
-            let reuse = socket.options.reuse_address && entry.reuse_address();
+            let reuse = options.reuse_address && entry.reuse_address();
             let address = socket.local.is_unspecified() || socket.local == tuple.local;
-            tuple.local_port == port && address && !reuse && !socket.options.reuse_port
+            tuple.local_port == port && address && !reuse && !options.reuse_port
         })
     }
 
@@ -221,7 +223,10 @@ impl<B: Buffer> Tcp<B> {
             }
             match socket.local.is_ipv4() == tuple.local.is_ipv4() {
                 true => Some(2),
-                false => (socket.local.is_ipv6() && !socket.options.v6_only).then_some(1),
+                false => {
+                    let v6_only = self.option_sets.get(socket.options).v6_only;
+                    (socket.local.is_ipv6() && !v6_only).then_some(1)
+                }
             }
         };
         let bucket = u32::from(tuple.local_port);

@@ -135,7 +135,7 @@ impl<B: Buffer> Tcp<B> {
         let expires = cx.now + self.config.time_wait;
         let Some(socket) = self.sockets.at_mut(index) else { return };
         let Kind::Connected(c) = &mut socket.kind else { return };
-        let entry = TimeWait::new(c, &socket.options, expires);
+        let entry = TimeWait::new(c, self.option_sets.get(socket.options), expires);
         let (hash, port) = (c.hash, c.tuple.local_port);
         if c.pending.contains(Pending::ACK) {
             self.replies.push(entry.acknowledgment(cx.now), cx.counters);
@@ -191,6 +191,8 @@ impl<B: Buffer> Tcp<B> {
     pub(super) fn release(&mut self, index: u32) {
         self.detach(index);
         let Some(mut socket) = self.sockets.remove_at(index) else { return };
+        let forget_key = self.option_sets.get(socket.options).fast_open_key;
+        self.option_sets.release(socket.options);
         self.orphans -= u32::from(socket.counted_orphan);
         match &mut socket.kind {
             Kind::Connected(c) => {
@@ -205,11 +207,13 @@ impl<B: Buffer> Tcp<B> {
             }
             _ => {}
         }
-        if socket.options.fast_open_key {
+        if forget_key {
             self.fast_open.forget_place(index);
         }
         self.ports.bound.remove(index);
-        self.ports.listening.remove(index);
+        if matches!(socket.kind, Kind::Listening(_)) {
+            self.ports.listening.remove(index);
+        }
         self.wheel.cancel(index);
         self.ready.remove(index);
         self.events.remove(index);
@@ -276,7 +280,9 @@ impl<B: Buffer> Tcp<B> {
         while let Some(index) = self.ready.front() {
             let sent = match self.sockets.at_mut(index) {
                 Some(socket) => match &mut socket.kind {
-                    Kind::Connected(c) => c.poll_transmit(&mut env!(self, cx, &socket.options)),
+                    Kind::Connected(c) => {
+                        c.poll_transmit(&mut env!(self, cx, self.option_sets.get(socket.options)))
+                    }
                     Kind::Opening(o) => {
                         o.poll_transmit(cx.now, cx.allocator, &self.pool, cx.counters)
                     }
@@ -332,8 +338,10 @@ impl<B: Buffer> Tcp<B> {
     /// A timer that is too early costs one look; moving it with every segment costs more.
     #[inline]
     fn arm(&mut self, index: u32, deadline: Instant) {
-        let sooner = self.wheel.deadline(index).is_none_or(|armed| deadline < armed);
-        if deadline != Instant::FAR_FUTURE && sooner {
+        if deadline == Instant::FAR_FUTURE {
+            return; // Without a look at the wheel: it would be one more line from memory.
+        }
+        if self.wheel.deadline(index).is_none_or(|armed| deadline < armed) {
             self.wheel.arm(index, deadline);
         }
     }
@@ -371,9 +379,11 @@ impl<B: Buffer> Tcp<B> {
     fn on_socket_timer<A: Allocator<Buffer = B>>(&mut self, cx: &mut Context<'_, A>, index: u32) {
         let Some(socket) = self.sockets.at_mut(index) else { return };
         match &mut socket.kind {
-            Kind::Connected(c) => c.on_timers(&mut env!(self, cx, &socket.options)),
+            Kind::Connected(c) => {
+                c.on_timers(&mut env!(self, cx, self.option_sets.get(socket.options)))
+            }
             Kind::Opening(opening) if opening.deadline <= cx.now => {
-                let user = socket.options.user_timeout.get();
+                let user = self.option_sets.get(socket.options).user_timeout.get();
                 let late = !user.is_zero() && cx.now - opening.started >= user;
                 if late || !opening.on_timeout(cx.now, &self.config) {
                     let error = opening.soft_error.unwrap_or(Error::TimedOut);
@@ -444,7 +454,7 @@ impl<B: Buffer> Tcp<B> {
             let Some(id) = self.sockets.handle_at(index) else { continue };
             let Some(socket) = self.sockets.at_mut(index) else { continue };
             let edges = core::mem::take(&mut socket.edges);
-            let readiness = socket.readiness(starved);
+            let readiness = socket.readiness(self.option_sets.get(socket.options), starved);
             if !readiness.is_empty() {
                 return Some(Event { socket: TcpId(id), owner: socket.owner, readiness, edges });
             }

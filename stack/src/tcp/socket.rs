@@ -4,6 +4,7 @@ use super::TcpId;
 use super::connection::Connection;
 use super::opening::Opening;
 use super::opening::listener::Listener;
+use super::option_sets::OptionsId;
 use super::receive::Urgent;
 use super::state::State;
 use crate::error::Error;
@@ -70,7 +71,7 @@ pub(crate) struct Socket {
     /// The bound address; the unspecified one is every one of ours.
     pub local: IpAddr,
     pub port: u16,
-    pub options: Options,
+    pub options: OptionsId,
     /// `SO_ERROR`.
     pub error: Option<Error>,
     pub zero_copy: ZeroCopy,
@@ -94,7 +95,7 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    pub fn new(family: Family, options: Options) -> Self {
+    pub fn new(family: Family, options: OptionsId) -> Self {
         Socket {
             owner: 0,
             family,
@@ -134,7 +135,7 @@ impl Socket {
 
     /// What poll(2) says, exactly as Linux's `tcp_poll`. `starved`: sending fails for want of
     /// memory just now.
-    pub fn readiness(&self, starved: bool) -> Readiness {
+    pub fn readiness(&self, options: &Options, starved: bool) -> Readiness {
         let readable = Readiness::READABLE | Readiness::READ_NORMAL;
         let writable = Readiness::WRITABLE | Readiness::WRITE_NORMAL;
         let mut ready = Readiness::empty();
@@ -159,7 +160,7 @@ impl Socket {
                 if read_shut {
                     ready |= readable | Readiness::READ_HANGUP;
                 }
-                if self.is_readable(c) {
+                if is_readable(c, options) {
                     ready |= readable;
                 }
                 let room = !starved && c.send.is_writable();
@@ -170,18 +171,6 @@ impl Socket {
             }
         }
         ready
-    }
-
-    fn is_readable(&self, c: &Connection) -> bool {
-        let receive = &c.receive;
-        let mut target = self.options.receive_low_water.max(1);
-        let at_mark = receive.urgent != Urgent::None && receive.urgent_seq == receive.copied;
-        if at_mark && !self.options.oob_inline {
-            target += 1;
-        }
-        let unread = receive.unread();
-        // A target that the buffer cannot hold must not wait for ever.
-        unread >= target || (unread > 0 && receive.window() < receive.ack.peer_mss)
     }
 
     /// The address as the program's family shows it.
@@ -208,6 +197,18 @@ impl Socket {
     }
 }
 
+fn is_readable(c: &Connection, options: &Options) -> bool {
+    let receive = &c.receive;
+    let mut target = options.receive_low_water.max(1);
+    let at_mark = receive.urgent != Urgent::None && receive.urgent_seq == receive.copied;
+    if at_mark && !options.oob_inline {
+        target += 1;
+    }
+    let unread = receive.unread();
+    // A target that the buffer cannot hold must not wait for ever.
+    unread >= target || (unread > 0 && receive.window() < receive.ack.peer_mss)
+}
+
 /// An IPv4 address that came as an IPv6 one (RFC 4291 §2.5.5.2) is taken for what it is.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip() {
@@ -225,6 +226,6 @@ mod tests {
 
     #[test]
     fn an_idle_connection_costs_at_most_a_kibibyte() {
-        assert!(size_of::<Socket>() <= 1024, "{}", size_of::<Socket>());
+        assert!(size_of::<Socket>() <= 888, "{}", size_of::<Socket>());
     }
 }

@@ -143,7 +143,8 @@ impl<B: Buffer> Tcp<B> {
         if self.fast_open.own.len() >= OWN_KEYS {
             return Err(Error::NoBufferSpace);
         }
-        socket.options.fast_open_key = true;
+        let keyed = |options: &mut Options| options.fast_open_key = true;
+        socket.options = self.option_sets.change(socket.options, keyed);
         self.fast_open.own.push((id, key));
         Ok(())
     }
@@ -165,7 +166,7 @@ impl<B: Buffer> Tcp<B> {
         let Kind::Listening(listener) = &socket.kind else { return Plan::Ordinary };
         let setting = self.config.fast_open;
         let every = setting & EVERY_LISTENER != 0;
-        let queue = match socket.options.fast_open_queue {
+        let queue = match self.option_sets.get(socket.options).fast_open_queue {
             0 if every => listener.backlog,
             set => set,
         };
@@ -178,7 +179,9 @@ impl<B: Buffer> Tcp<B> {
             cx.counters.fast_open_overflow += 1;
             return Plan::Ordinary;
         }
-        if setting & SERVER_NO_COOKIE != 0 || socket.options.fast_open_no_cookie {
+        if setting & SERVER_NO_COOKIE != 0
+            || self.option_sets.get(socket.options).fast_open_no_cookie
+        {
             return Plan::Take(None);
         }
         let Some(theirs) = theirs else { return Plan::Ordinary };
@@ -268,7 +271,8 @@ impl<B: Buffer> Tcp<B> {
         c.awaits_ack = true;
         let data = inbound.payload_len() > 0;
         let arrival = Arrival::new(&inbound.header, inbound.packet, inbound.header_len);
-        opening.early.taken = c.take_syn(&mut env!(self, cx, &socket.options), arrival);
+        opening.early.taken =
+            c.take_syn(&mut env!(self, cx, self.option_sets.get(socket.options)), arrival);
         if data {
             c.fast_open = Outcome::DataTaken;
         }
@@ -366,7 +370,7 @@ impl<B: Buffer> Tcp<B> {
         let Some(socket) = self.sockets.get_mut(child.0) else { return };
         if let Kind::Connected(c) = &mut socket.kind {
             c.awaits_ack = false;
-            c.give_up(&mut env!(self, cx, &socket.options));
+            c.give_up(&mut env!(self, cx, self.option_sets.get(socket.options)));
         }
         self.settle(cx, child.0.index());
     }

@@ -124,7 +124,7 @@ impl<B: Buffer> Tcp<B> {
             },
             timestamp_offset,
             path_mtu: self.mtu,
-            options: &socket.options,
+            options: self.option_sets.get(socket.options),
             config: &self.config,
             now,
         };
@@ -132,7 +132,8 @@ impl<B: Buffer> Tcp<B> {
         // What brought a cookie back is not the SYN: its mark says nothing.
         let fresh = !matches!(beginning, Beginning::Cookie(_));
         let class = if fresh { inbound.meta.traffic_class } else { 0 };
-        opening.negotiated.ecn = ecn::grants(syn, class, &socket.options, &self.config);
+        opening.negotiated.ecn =
+            ecn::grants(syn, class, self.option_sets.get(socket.options), &self.config);
         Some(opening)
     }
 
@@ -218,7 +219,7 @@ impl<B: Buffer> Tcp<B> {
         let Some(id) = self.sockets.handle_at(index).map(TcpId) else { return Ok(None) };
         let Some(socket) = self.sockets.at(index) else { return Ok(None) };
         let Kind::Listening(listener) = &socket.kind else { return Ok(None) };
-        if inbound.meta.hop_limit < socket.options.min_hop_limit {
+        if inbound.meta.hop_limit < self.option_sets.get(socket.options).min_hop_limit {
             return Err(Ignored);
         }
         let expected = match self.config.syn_cookies {
