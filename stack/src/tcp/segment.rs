@@ -299,6 +299,39 @@ mod tests {
             }
         }
 
+        /// What follows the header is payload: whatever it holds, the header is the same.
+        #[test]
+        fn nothing_behind_the_header_is_read(
+            header in proptest::collection::vec(any::<u8>(), 60), words in 5usize..16,
+            payload in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let mut header = header[..words * 4].to_vec();
+            header[12] = (words as u8) << 4 | header[12] & 0xf;
+            let alone = Header::parse(&header);
+            prop_assert_eq!(alone.as_ref().map(|(_, len)| *len), Ok(words * 4));
+            header.extend_from_slice(&payload);
+            prop_assert_eq!(Header::parse(&header), alone);
+        }
+
+        /// What was understood is understood again when it is written as we write it.
+        #[test]
+        fn what_is_parsed_survives_emission(
+            kinds in proptest::collection::vec((0u8..10, 0u8..12, any::<[u8; 12]>()), 0..12),
+            flags in any::<u8>(),
+        ) {
+            let mut octets = vec![0u8; MIN_HEADER];
+            octets[13] = flags;
+            for (kind, len, body) in kinds {
+                octets.extend_from_slice(&[kind, len]);
+                octets.extend_from_slice(&body[..usize::from(len).saturating_sub(2).min(12)]);
+            }
+            octets.resize(octets.len().min(MAX_HEADER).next_multiple_of(4), 0);
+            octets[12] = ((octets.len() / 4) as u8) << 4;
+            let (header, _) = Header::parse(&octets).unwrap();
+            prop_assert!(header.len() <= MAX_HEADER);
+            prop_assert_eq!(Header::parse(&emitted(&header)).unwrap().0, header);
+        }
+
         #[test]
         fn what_is_emitted_parses_back(
             seq in any::<u32>(), ack in any::<u32>(), flags in any::<u8>(), window in any::<u16>(),

@@ -132,16 +132,6 @@ fn the_syn_is_sent_again_after_1_2_4_seconds_and_given_up() {
 }
 
 #[test]
-fn syncnt_bounds_the_retransmissions() {
-    let mut s = Script::new();
-    let id = s.socket();
-    s.options(id, |o| o.syn_count = 1);
-    s.connect(id, SocketAddr::new(PEER, PEER_PORT)).unwrap();
-    assert_eq!(s.wait(Duration::from_secs(10)).len(), 2);
-    assert_eq!(s.tcp.take_error(id), Some(Error::TimedOut));
-}
-
-#[test]
 fn icmp_ends_an_opening() {
     let mut s = Script::new();
     let id = s.connecting();

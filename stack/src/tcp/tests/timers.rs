@@ -6,28 +6,6 @@ use crate::tcp::testing::Script;
 use crate::time::Duration;
 
 #[test]
-fn rfc_1122_4_2_3_6_keepalives_find_a_dead_peer() {
-    let mut s = Script::plain();
-    let id = s.established("mss 1000");
-    s.options(id, |o| {
-        o.keepalive = true;
-        o.keepalive_idle = Duration::from_secs(10).into();
-        o.keepalive_interval = Duration::from_secs(2).into();
-        o.keepalive_count = 3;
-    });
-    assert_eq!(s.wait(Duration::from_millis(9_900)), [""; 0]);
-    assert_eq!(s.wait_ms(200), [". 0:0(0) ack 1"]);
-    s.inject(". 1:1(0) ack 1");
-    assert_eq!(s.wait(Duration::from_millis(9_900)), [""; 0], "an answer: the peer lives");
-    assert_eq!(s.wait(Duration::from_millis(4_500)).len(), 3);
-    assert_eq!(s.state(id), State::Established);
-    assert_eq!(s.wait(Duration::from_secs(2)), ["R. 1:1(0) ack 1"]);
-    assert_eq!(s.receive(id, 1), Err(Error::TimedOut));
-    s.close(id);
-    assert!(s.is_empty());
-}
-
-#[test]
 fn a_keepalive_of_the_peer_is_answered() {
     let mut s = Script::plain();
     s.established("mss 1000");

@@ -11,7 +11,7 @@ mod last_ack;
 mod listen;
 mod syn_received;
 mod syn_sent;
-mod time_wait;
+pub(super) mod time_wait;
 
 use crate::socket::Shutdown;
 use crate::tcp::testing::Script;

@@ -1,11 +1,10 @@
 //! TIME-WAIT (RFC 9293 §3.10.7.4, §3.6.1; RFC 6191; RFC 1337).
 
 use crate::socket::Shutdown;
-use crate::tcp::State;
 use crate::tcp::testing::Script;
 use crate::time::Duration;
 
-fn in_time_wait(s: &mut Script, options: &str, suffix: &str) {
+pub(in crate::tcp::tests) fn in_time_wait(s: &mut Script, options: &str, suffix: &str) {
     let id = s.established(options);
     s.shutdown(id, Shutdown::Write);
     s.out();
@@ -28,62 +27,6 @@ fn a_repeated_fin_is_acknowledged_and_the_time_starts_anew() {
     assert_eq!(s.tcp.occupancy().time_wait, 1);
     s.wait(Duration::from_secs(21));
     assert!(s.is_empty());
-}
-
-#[test]
-fn rfc_1337_a_reset_does_not_cut_it_short() {
-    let mut s = Script::plain();
-    in_time_wait(&mut s, "mss 1000", "");
-    s.inject("R 2:2(0)");
-    assert_eq!(s.out(), [""; 0]);
-    assert_eq!(s.tcp.occupancy().time_wait, 1);
-}
-
-#[test]
-fn rfc_6191_a_new_syn_takes_its_place() {
-    let mut s = Script::plain();
-    in_time_wait(&mut s, "mss 1000", "");
-    let listener = s.listener_reusing(80);
-    s.inject("S 1000:1000(0) mss 1000");
-    let old = s.iss;
-    assert_eq!(s.out(), ["S. 0:0(0) ack 1001"]);
-    assert!(s.iss.after(old), "above the old incarnation");
-    s.inject(". 1001:1001(0) ack 1");
-    let id = s.accept(listener).unwrap();
-    assert_eq!(s.state(id), State::Established);
-    assert_eq!(s.tcp.occupancy().time_wait, 0);
-}
-
-#[test]
-fn rfc_6191_an_old_syn_does_not() {
-    let mut s = Script::plain();
-    in_time_wait(&mut s, "mss 1000", "");
-    s.listener_reusing(80);
-    s.inject("S -500:-500(0) mss 1000");
-    assert_eq!(s.out(), [""; 0]);
-    assert_eq!(s.tcp.occupancy().time_wait, 1);
-}
-
-#[test]
-fn rfc_6191_a_newer_timestamp_is_proof_enough() {
-    let mut s = Script::new();
-    in_time_wait(&mut s, "mss 1000 ts 100 0", "ts 101 1");
-    s.listener_reusing(80);
-    s.inject("S -500:-500(0) mss 1000 ts 50 0");
-    assert_eq!(s.out(), [". 2:2(0) ack 2"]);
-    s.inject("S -500:-500(0) mss 1000 ts 200 0");
-    assert_eq!(s.out(), ["S. 0:0(0) ack -499"].map(|t| t.replace("-499", "4294966797")));
-}
-
-impl Script {
-    /// A listener on a port that TIME-WAIT still holds.
-    fn listener_reusing(&mut self, port: u16) -> crate::tcp::TcpId {
-        let id = self.socket();
-        self.options(id, |o| o.reuse_port = true);
-        self.bind(id, port).unwrap();
-        self.listen(id, 8).unwrap();
-        id
-    }
 }
 
 #[test]

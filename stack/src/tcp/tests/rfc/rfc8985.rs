@@ -1,10 +1,51 @@
-//! A path that reorders: what counts as proof of it, and what it must not cost (RFC 8985 §6.2,
-//! RFC 3708).
+//! RFC 8985: RACK and tail loss probes, and what proves that a path reorders.
 
-use super::recovery::sending;
+use super::super::recovery::sending;
+use crate::tcp::testing::Script;
 use crate::time::Duration;
 
 const ROUND_TRIP: Duration = Duration::from_millis(20);
+
+impl Script {
+    /// The program writes one more segment.
+    fn send_more(&mut self) {
+        let mut id = None;
+        self.host.tcp.sockets(|socket| id = id.or(socket.id));
+        self.host.send(id.unwrap(), &[0; 2000]).unwrap();
+        self.out();
+    }
+}
+
+#[test]
+fn rfc_8985_a_lost_retransmission_is_found() {
+    let (mut s, _) = sending("mss 1000 sackok", 10);
+    s.now += Duration::from_millis(20);
+    s.inject(". 1:1(0) ack 1001 sack 2001:5001");
+    assert_eq!(s.out()[0], ". 1001:2001(1000) ack 1");
+    s.send_more();
+    s.now += Duration::from_millis(20);
+    s.inject(". 1:1(0) ack 1001 sack 2001:11001");
+    s.out();
+    s.now += Duration::from_millis(20);
+    s.inject(". 1:1(0) ack 1001 sack 2001:12001");
+    let seen = s.out();
+    assert!(seen.iter().any(|l| l.starts_with(". 1001:2001")), "{seen:?}");
+}
+
+#[test]
+fn rfc_8985_7_the_tail_is_probed_before_the_timeout() {
+    let (mut s, id) = sending("mss 1000 sackok", 3);
+    let seen = s.wait_ms(60);
+    assert_eq!(seen, ["P. 3001:4001(1000) ack 1"], "the last segment, after two round trips");
+    assert_eq!(s.counters.tail_loss_probes, 1);
+    s.now += Duration::from_millis(20);
+    s.inject(". 1:1(0) ack 1001 sack 3001:4001");
+    let mut seen = s.out();
+    seen.extend(s.wait_ms(50));
+    assert!(seen.iter().any(|l| l.starts_with(". 1001:2001")), "{seen:?}");
+    s.inject(". 1:1(0) ack 4001");
+    assert_eq!(s.tcp.info(id, s.now).unwrap().unacked, 0);
+}
 
 #[test]
 fn a_lost_acknowledgment_is_not_reordering() {
@@ -66,35 +107,4 @@ fn a_gap_holds_the_window_where_paths_are_in_order() {
     s.inject(". 1:1(0) ack 1001 sack 2001:3001");
     s.inject(". 1:1(0) ack 1001 sack 2001:4001");
     assert_eq!(s.tcp.info(id, s.now).unwrap().snd_cwnd, before);
-}
-
-#[test]
-fn rfc_3708_a_needless_retransmission_is_taken_back_though_its_recovery_is_over() {
-    let (mut s, id) = sending("mss 1000 sackok", 10);
-    let before = s.tcp.info(id, s.now).unwrap();
-    s.now += ROUND_TRIP;
-    s.inject(". 1:1(0) ack 1001 sack 2001:5001");
-    assert_eq!(s.out(), [". 1001:2001(1000) ack 1"]);
-    // It was only late. What was sent before the retransmission is here before its DSACK can be.
-    s.inject(". 1:1(0) ack 11001");
-    assert!(s.tcp.info(id, s.now).unwrap().snd_cwnd < before.snd_cwnd);
-    s.now += ROUND_TRIP;
-    s.inject(". 1:1(0) ack 11001 sack 1001:2001");
-    let after = s.tcp.info(id, s.now).unwrap();
-    assert_eq!((after.snd_cwnd, after.snd_ssthresh), (before.snd_cwnd, before.snd_ssthresh));
-    assert_eq!((after.ca_state, s.counters.undos), (0, 1));
-}
-
-#[test]
-fn a_dsack_of_one_of_two_retransmissions_takes_nothing_back() {
-    let (mut s, id) = sending("mss 1000 sackok", 10);
-    s.now += ROUND_TRIP;
-    s.inject(". 1:1(0) ack 1001 sack 3001:6001");
-    assert_eq!(s.out(), [". 1001:2001(1000) ack 1"]);
-    s.inject(". 1:1(0) ack 1001 sack 3001:8001");
-    assert_eq!(s.out(), [". 2001:3001(1000) ack 1"]);
-    s.inject(". 1:1(0) ack 11001");
-    let reduced = s.tcp.info(id, s.now).unwrap().snd_cwnd;
-    s.inject(". 1:1(0) ack 11001 sack 1001:2001");
-    assert_eq!((s.tcp.info(id, s.now).unwrap().snd_cwnd, s.counters.undos), (reduced, 0));
 }
