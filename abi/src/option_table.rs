@@ -60,6 +60,7 @@ pub enum Special {
     MaxPacingRate,
     Ulp,
     FastOpenKey,
+    FastOpenConnect,
     ZeroCopy,
 }
 
@@ -238,7 +239,7 @@ table! {
         TCP_CC_INFO = 26, special(Special::CongestionInfo);
         TCP_SAVE_SYN = 27, HandOver;
         TCP_SAVED_SYN = 28, HandOver;
-        TCP_FASTOPEN_CONNECT = 30, flag!(fast_open_connect);
+        TCP_FASTOPEN_CONNECT = 30, special(Special::FastOpenConnect);
         TCP_ULP = 31, special(Special::Ulp);
         TCP_FASTOPEN_KEY = 33, special(Special::FastOpenKey);
         TCP_FASTOPEN_NO_COOKIE = 34, flag!(fast_open_no_cookie);

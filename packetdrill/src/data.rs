@@ -9,7 +9,7 @@ use core::ffi::{c_int, c_void};
 use core::net::SocketAddr;
 use libc::{iovec, msghdr, off64_t};
 use stack::readiness::Readiness;
-use stack::socket::{ReceiveFlags, SendControl, SendFlags};
+use stack::socket::{First, ReceiveFlags, SendControl, SendFlags};
 use std::io::{IoSlice, IoSliceMut};
 
 /// `TCP_INQ`'s control message.
@@ -165,7 +165,9 @@ fn connect_and_send(
 ) -> Result<usize, Errno> {
     let socket = station.call(|world| world.socket(fd))?;
     let nonblocking = nonblocking(&socket, flags);
-    let sent = sockets::connect(station, fd, to, Some(data), nonblocking)?;
+    let first = First { data, zero_copy: flags & libc::MSG_ZEROCOPY != 0 };
+    let sent = sockets::connect(station, fd, to, Some(first), nonblocking)?;
+    let flags = if sent > 0 { flags & !libc::MSG_ZEROCOPY } else { flags };
     let mut rest = data;
     IoSlice::advance_slices(&mut rest, sent);
     if rest.is_empty() && sent > 0 {
@@ -218,7 +220,15 @@ fn send_octets(
             }
         }
     });
-    if done > 0 { Ok(done) } else { outcome.map(|()| 0) }
+    match outcome {
+        _ if done > 0 => Ok(done),
+        Err(Errno(libc::EINPROGRESS)) => {
+            // The SYN waited for this; its destination is known.
+            let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+            connect_and_send(station, fd, rest, anywhere, flags)
+        }
+        outcome => outcome.map(|()| 0),
+    }
 }
 
 /// A message of one buffer.

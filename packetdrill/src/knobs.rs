@@ -4,9 +4,8 @@
 use core::net::{IpAddr, Ipv4Addr};
 use core::str::FromStr;
 use stack::addr::Cidr;
-use stack::config::{
-    BufferLimits, Capacity, Config, FastOpenKey, MtuProbing, Route, SynCookies, TcpConfig,
-};
+use stack::config::{BufferLimits, Capacity, Config, EcnPolicy, FastOpenKey, MtuProbing, Route};
+use stack::config::{SynCookies, TcpConfig};
 use stack::options::CongestionAlgorithm;
 use std::fs;
 
@@ -137,6 +136,12 @@ fn read_sysctls(tcp: &mut TcpConfig) {
         Some(1) => MtuProbing::BlackHole,
         Some(2) => MtuProbing::Always,
         _ => MtuProbing::Off,
+    };
+    flag(&mut tcp.slow_start_after_idle, "tcp_slow_start_after_idle");
+    tcp.ecn = match number::<u32>("tcp_ecn") {
+        Some(0) => EcnPolicy::Never,
+        Some(1) => EcnPolicy::Always,
+        _ => EcnPolicy::WhenAsked,
     };
     take(&mut tcp.not_sent_low_water, "tcp_notsent_lowat");
     take(&mut tcp.fast_open, "tcp_fastopen");

@@ -79,6 +79,7 @@ fn special(
             int(world.shard.take_error(socket.id).map_or(0, |error| Errno::from(error).0))
         }
         Special::ZeroCopy => int(c_int::from(options.zero_copy)),
+        Special::FastOpenConnect => int(c_int::from(options.fast_open_connect)),
         Special::AcceptConn => int(c_int::from(listens(world, socket))),
         Special::MaxSegment => int(max_segment(world, socket, options)? as c_int),
         Special::Linger2 => int(options.linger2.map_or(-1, |time| time.as_secs() as c_int)),
@@ -201,6 +202,11 @@ fn set_special(
         let known = CongestionAlgorithm::ALL.iter().find(|known| known.name().as_bytes() == name);
         let wanted = *known.ok_or(Errno::ENOENT)?;
         return update(world, socket, |options| options.congestion = wanted);
+    }
+    if which == Special::FastOpenConnect {
+        let on = given.int()? != 0;
+        world.shard.set_fast_open_connect(socket.id, on)?;
+        return Ok(0);
     }
     given.to_kernel(fd)?;
     match which {

@@ -9,9 +9,8 @@ use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use libc::{sockaddr, sockaddr_in, socklen_t};
 use stack::error::Error;
 use stack::shard::{SocketId, SocketKind};
-use stack::socket::Shutdown;
+use stack::socket::{First, Shutdown};
 use stack::tcp::State;
-use std::io::IoSlice;
 
 /// The bits of a socket's type that are not its type.
 const TYPE_FLAGS: c_int = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
@@ -161,7 +160,7 @@ pub fn blocking<T>(
     answer.unwrap_or(Err(Errno::EAGAIN))
 }
 
-/// connect(2); with `data`, `MSG_FASTOPEN`: returns how much of it the SYN carried.
+/// connect(2); with `first`, `MSG_FASTOPEN`: returns how much of it the SYN carried.
 ///
 /// # Errors
 /// The stack's; `EINPROGRESS` when it does not block.
@@ -169,10 +168,10 @@ pub fn connect(
     station: &Station,
     fd: c_int,
     remote: SocketAddr,
-    data: Option<&[IoSlice<'_>]>,
+    first: Option<First<'_>>,
     nonblocking: bool,
 ) -> Result<usize, Errno> {
-    let begun = station.call(|world| begin_connect(world, fd, remote, data, nonblocking))?;
+    let begun = station.call(|world| begin_connect(world, fd, remote, first, nonblocking))?;
     let sent = match begun {
         Begun::Done(sent) => return Ok(sent),
         Begun::Waits(sent) => sent,
@@ -199,12 +198,12 @@ fn begin_connect(
     world: &mut World,
     fd: c_int,
     remote: SocketAddr,
-    data: Option<&[IoSlice<'_>]>,
+    first: Option<First<'_>>,
     nonblocking: bool,
 ) -> Result<Begun, Errno> {
     let socket = world.socket(fd)?;
     let mut sent = 0;
-    match world.shard.connect_fast(world.now, socket.id, remote, data) {
+    match world.shard.connect_fast(world.now, socket.id, remote, first) {
         Ok(_) if socket.kind == SocketKind::Udp => return Ok(Begun::Done(0)),
         Ok(octets) => sent = octets,
         Err(Error::Already) if !nonblocking => {}

@@ -17,7 +17,7 @@ use libc::{msghdr, sockaddr, socklen_t};
 use stack::error::Error;
 use stack::options::Linger;
 use stack::readiness::Readiness;
-use stack::socket::Family;
+use stack::socket::{Family, First};
 use stack::tcp::State;
 use std::io::IoSlice;
 
@@ -154,7 +154,7 @@ pub unsafe fn connect(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_
 fn connect_to(
     open: &Open,
     remote: SocketAddrV4,
-    data: Option<&[IoSlice<'_>]>,
+    first: Option<First<'_>>,
     nonblocking: bool,
 ) -> Result<usize, Errno> {
     let decision = match open.file.path() {
@@ -181,7 +181,7 @@ fn connect_to(
             open.engine.with(open.id, |shard, socket, now| shard.connect(now, socket, to))?;
             Ok(0)
         }
-        Kind::Tcp => connect_stream(open, SocketAddr::V4(remote), data, nonblocking),
+        Kind::Tcp => connect_stream(open, SocketAddr::V4(remote), first, nonblocking),
     }
 }
 
@@ -213,20 +213,46 @@ pub unsafe fn connect_and_send(
     let Target::V4(remote) = target else { return Err(Errno::EAFNOSUPPORT) };
     let nonblocking = open.file.nonblocking() || flags & libc::MSG_DONTWAIT != 0;
     let send = |data: &mut [IoSlice<'_>]| {
-        let sent = connect_to(open, remote, Some(data), nonblocking)?;
-        let mut rest = data;
-        IoSlice::advance_slices(&mut rest, sent);
-        if rest.is_empty() && sent > 0 {
-            return Ok(sent);
-        }
-        match stream::send_octets(open, rest, flags) {
-            Ok(more) => Ok(sent + more),
-            Err(_) if sent > 0 => Ok(sent),
-            Err(error) => Err(error),
-        }
+        let first = First { data, zero_copy: flags & libc::MSG_ZEROCOPY != 0 };
+        let sent = connect_to(open, remote, Some(first), nonblocking)?;
+        send_rest(open, data, sent, flags)
     };
     // SAFETY: as the caller says.
     unsafe { messages::with_data(message, send) }
+}
+
+/// The first data on a socket with `TCP_FASTOPEN_CONNECT`: its SYN, which waited for it, leaves.
+///
+/// # Errors
+/// As connect(2) and send(2).
+pub fn send_first(open: &Open, data: &mut [IoSlice<'_>], flags: c_int) -> Result<usize, Errno> {
+    let nonblocking = open.file.nonblocking() || flags & libc::MSG_DONTWAIT != 0;
+    let first = First { data, zero_copy: flags & libc::MSG_ZEROCOPY != 0 };
+    // The address was given to connect(2) and is not asked for again.
+    let anywhere = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
+    let sent = connect_stream(open, anywhere, Some(first), nonblocking)?;
+    send_rest(open, data, sent, flags)
+}
+
+/// What the SYN did not carry, `sent` octets of it, follows.
+fn send_rest(
+    open: &Open,
+    data: &mut [IoSlice<'_>],
+    sent: usize,
+    flags: c_int,
+) -> Result<usize, Errno> {
+    let mut rest = data;
+    IoSlice::advance_slices(&mut rest, sent);
+    if rest.is_empty() && sent > 0 {
+        return Ok(sent);
+    }
+    // One report for the call.
+    let flags = if sent > 0 { flags & !libc::MSG_ZEROCOPY } else { flags };
+    match stream::send_octets(open, rest, flags) {
+        Ok(more) => Ok(sent + more),
+        Err(_) if sent > 0 => Ok(sent),
+        Err(error) => Err(error),
+    }
 }
 
 fn connect_in_kernel(open: &Open, remote: SocketAddr, reason: Reason) -> Result<c_int, Errno> {
@@ -238,17 +264,17 @@ fn connect_in_kernel(open: &Open, remote: SocketAddr, reason: Reason) -> Result<
     policy::hand_over(open, reason, call)
 }
 
-/// Begins a TCP connection and waits for it as the socket says; returns how much of `data` its SYN
+/// Begins a TCP connection and waits for it as the socket says; returns how much of `first` its SYN
 /// carried.
 fn connect_stream(
     open: &Open,
     remote: SocketAddr,
-    data: Option<&[IoSlice<'_>]>,
+    first: Option<First<'_>>,
     nonblocking: bool,
 ) -> Result<usize, Errno> {
     let mut sent = 0;
     let began = open.engine.with(open.id, |shard, socket, now| {
-        sent = shard.connect_fast(now, socket, remote, data)?;
+        sent = shard.connect_fast(now, socket, remote, first)?;
         Ok(shard.awaits_data(socket))
     });
     match began {

@@ -187,6 +187,9 @@ unsafe fn get_special(open: &Open, which: Special, out: &Out) -> Option<c_int> {
         Special::ZeroCopy => number(read(open, |options| c_int::from(options.zero_copy))),
         Special::Ulp => None,
         Special::FastOpenKey => octets(fast_open_key(open)),
+        Special::FastOpenConnect => {
+            number(read(open, |options| c_int::from(options.fast_open_connect)))
+        }
     }
 }
 
@@ -427,6 +430,10 @@ unsafe fn set_special(open: &Open, which: Special, given: &Given) -> Result<c_in
             let wanted = unsafe { congestion(given) }?;
             return update(open, |options| options.congestion = wanted);
         }
+        Special::FastOpenConnect => {
+            // SAFETY: as the caller says.
+            return unsafe { set_fast_open_connect(open, given) };
+        }
         // As a kernel without the module.
         Special::Ulp => return Err(Errno::ENOENT),
         // These are only read, says the kernel; or they have no form that it would refuse.
@@ -501,6 +508,7 @@ unsafe fn set_special(open: &Open, which: Special, given: &Given) -> Result<c_in
         | Special::Info
         | Special::Congestion
         | Special::CongestionInfo
+        | Special::FastOpenConnect
         | Special::Ulp => Ok(0),
         Special::FastOpenKey => {
             // SAFETY: as the caller says; the kernel has read it, and found its length good.
@@ -511,6 +519,25 @@ unsafe fn set_special(open: &Open, which: Special, given: &Given) -> Result<c_in
             Ok(0)
         }
     }
+}
+
+/// `TCP_FASTOPEN_CONNECT`: the kernel's half goes by the kernel's settings, the stack's by its own.
+///
+/// # Safety
+/// `given` holds the program's pointer.
+unsafe fn set_fast_open_connect(open: &Open, given: &Given) -> Result<c_int, Errno> {
+    // SAFETY: as the caller says.
+    let on = match unsafe { given.int() }? {
+        0 => false,
+        1 => true,
+        _ => return Err(Errno::EINVAL),
+    };
+    if open.file.path() != Path::Stack {
+        // SAFETY: as the caller says.
+        unsafe { given.to_kernel(open.fd) }?;
+    }
+    open.engine.with(open.id, |shard, socket, _| shard.set_fast_open_connect(socket, on))?;
+    Ok(0)
 }
 
 /// `SO_MAX_PACING_RATE` as the kernel's half has it.

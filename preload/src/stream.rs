@@ -6,7 +6,7 @@
 use crate::descriptors::Open;
 use crate::errno::Errno;
 use crate::messages::{self, ControlWriter, ExtendedError};
-use crate::{memory, signals};
+use crate::{memory, naming, signals};
 use core::ffi::{c_int, c_void};
 use engine::Wait;
 use libc::msghdr;
@@ -250,6 +250,7 @@ pub fn send_octets(open: &Open, data: &mut [IoSlice<'_>], flags: c_int) -> Resul
     match outcome {
         Ok(()) => Ok(done),
         Err(_) if done > 0 => Ok(done),
+        Err(Error::InProgress) => naming::send_first(open, rest, flags),
         Err(error) => {
             if error == Error::BrokenPipe && flags & libc::MSG_NOSIGNAL == 0 {
                 signals::raise_pipe();

@@ -2,6 +2,7 @@
 
 use crate::readiness::Readiness;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::io::IoSlice;
 
 /// The address family of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,6 +65,15 @@ pub struct SendFlags {
     pub dont_route: bool,
     /// `MSG_CONFIRM`: the neighbor is known to be reachable.
     pub confirm: bool,
+}
+
+/// The data that a connect brings along, for the SYN to carry (`MSG_FASTOPEN`).
+#[derive(Debug, Clone, Copy)]
+pub struct First<'a> {
+    /// The octets.
+    pub data: &'a [IoSlice<'a>],
+    /// `MSG_ZEROCOPY`.
+    pub zero_copy: bool,
 }
 
 /// How to receive (the `MSG_` flags that a transport acts upon).

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::ip::{Hop, RouteInfo, RouteKind};
 use crate::options::{Options, PathMtuDiscovery};
 use crate::readiness::Readiness;
-use crate::socket::{Family, ReceiveFlags, SendControl, SendFlags, Shutdown};
+use crate::socket::{Family, First, ReceiveFlags, SendControl, SendFlags, Shutdown};
 use crate::tcp::{State, TcpId, TcpInfo};
 use crate::time::Instant;
 use crate::udp::{ErrorReport, Path, UdpId};
@@ -109,8 +109,9 @@ impl<D: Device> Shard<D> {
         self.connect_fast(now, id, remote, None).map(|_| ())
     }
 
-    /// The same; with `data` a TCP socket's SYN carries as much of it as it can (`MSG_FASTOPEN`),
-    /// and the answer is how many octets that is: none without a cookie of `remote`'s.
+    /// The same; with `first` a TCP socket's SYN carries as much of it as it can (`MSG_FASTOPEN`),
+    /// and the answer is how many octets that is: none without a cookie of `remote`'s. So does one
+    /// that waits for its first data (`TCP_FASTOPEN_CONNECT`), whatever `remote` says.
     ///
     /// # Errors
     /// Also `OperationNotSupported` where the setting forbids it.
@@ -119,8 +120,17 @@ impl<D: Device> Shard<D> {
         now: Instant,
         id: SocketId,
         remote: SocketAddr,
-        data: Option<&[IoSlice<'_>]>,
+        first: Option<First<'_>>,
     ) -> Result<usize, Error> {
+        if let SocketId::Tcp(waiting) = id
+            && first.is_some()
+            && self.tcp.awaits_data(waiting)
+        {
+            let (cx, source) = (tcp_context!(self, now), remote.ip());
+            let sent = self.tcp.connect_fast(cx, waiting, source, remote, 0, first)?;
+            self.transmit(now);
+            return Ok(sent);
+        }
         let mut sent = 0;
         let remote = SocketAddr::new(self.named(remote.ip()), remote.port());
         let local = self.local_address(id)?.ip();
@@ -137,7 +147,7 @@ impl<D: Device> Shard<D> {
                 let known = self.path_mtus.get(remote.ip(), now);
                 let path_mtu = route.mtu.min(self.piece).min(known.unwrap_or(u16::MAX));
                 let cx = tcp_context!(self, now);
-                sent = self.tcp.connect_fast(cx, id, source, remote, path_mtu, data)?;
+                sent = self.tcp.connect_fast(cx, id, source, remote, path_mtu, first)?;
             }
             SocketId::Udp(id) => {
                 self.may_broadcast(&route, self.udp.options(id)?)?;
@@ -152,6 +162,15 @@ impl<D: Device> Shard<D> {
     #[must_use]
     pub fn awaits_data(&self, id: SocketId) -> bool {
         matches!(id, SocketId::Tcp(id) if self.tcp.awaits_data(id))
+    }
+
+    /// `TCP_FASTOPEN_CONNECT`.
+    ///
+    /// # Errors
+    /// `OperationNotSupported` on UDP and where the setting forbids it, `InvalidArgument` once a
+    /// connection has begun.
+    pub fn set_fast_open_connect(&mut self, id: SocketId, on: bool) -> Result<(), Error> {
+        self.tcp.set_fast_open_connect(stream(id)?, on)
     }
 
     /// `TCP_FASTOPEN_KEY`.

@@ -16,9 +16,8 @@ use crate::error::Error;
 use crate::options::{Linger, Options};
 use crate::packet::{Allocator, Buffer};
 use crate::readiness::Readiness;
-use crate::socket::{Family, Shutdown};
+use crate::socket::{Family, First, Shutdown};
 use core::net::{IpAddr, SocketAddr};
-use std::io::IoSlice;
 
 impl<B: Buffer> Tcp<B> {
     /// A new socket; its options are Linux's defaults and the configuration's.
@@ -142,9 +141,10 @@ impl<B: Buffer> Tcp<B> {
         self.connect_fast(cx, id, source, remote, path_mtu, None).map(|_| ())
     }
 
-    /// The same as far as `data` is `None`. Otherwise the SYN carries as much of `data` as fits,
-    /// if we have a cookie of `remote`'s (RFC 7413, `MSG_FASTOPEN`); the answer is how many octets
-    /// that is. None: the data waits for the connection.
+    /// The same as far as `first` is `None`. Otherwise the SYN carries as much of it as fits, if
+    /// we have a cookie of `remote`'s (RFC 7413, `MSG_FASTOPEN`); the answer is how many octets
+    /// that is. None: the data waits for the connection. A SYN that waited for data
+    /// (`TCP_FASTOPEN_CONNECT`) leaves, wherever it was to go.
     ///
     /// # Errors
     /// Also `OperationNotSupported` where the setting forbids it.
@@ -155,16 +155,19 @@ impl<B: Buffer> Tcp<B> {
         source: IpAddr,
         remote: SocketAddr,
         path_mtu: u16,
-        data: Option<&[IoSlice<'_>]>,
+        first: Option<First<'_>>,
     ) -> Result<usize, Error> {
-        if data.is_some() && self.config.fast_open & fast_open::CLIENT == 0 {
+        if first.is_some() && self.config.fast_open & fast_open::CLIENT == 0 {
             return Err(Error::OperationNotSupported);
         }
         let index = id.0.index();
         let socket = self.sockets.get_mut(id.0).ok_or(Error::BadDescriptor)?;
         match &socket.kind {
             Kind::Listening(_) => return Err(Error::IsConnected),
-            Kind::Opening(o) if o.early.held => return Err(Error::IsConnected),
+            Kind::Opening(o) if o.early.held => {
+                let first = first.ok_or(Error::IsConnected)?;
+                return Ok(self.send_held(cx, index, first));
+            }
             Kind::Opening(_) => return Err(Error::Already),
             Kind::Connected(c) if c.state != State::Closed => return Err(Error::IsConnected),
             _ => {}
@@ -197,29 +200,33 @@ impl<B: Buffer> Tcp<B> {
             tuple
         };
         self.begin_active(cx, index, tuple, bound, path_mtu);
-        let sent = self.begin_fast(cx, index, data);
+        let sent = self.begin_fast(cx, index, first);
         self.settle(cx, index);
         Ok(sent)
     }
 
-    /// What Fast Open adds to the opening at `index`; returns how much of `data` its SYN has.
+    /// What Fast Open adds to the opening at `index`; returns how much of `first` its SYN has.
     fn begin_fast<A: Allocator<Buffer = B>>(
         &mut self,
         cx: &mut Context<'_, A>,
         index: u32,
-        data: Option<&[IoSlice<'_>]>,
+        first: Option<First<'_>>,
     ) -> usize {
         let Some(socket) = self.sockets.at_mut(index) else { return 0 };
         let Kind::Opening(opening) = &mut socket.kind else { return 0 };
-        let wanted = data.is_some() || self.option_sets.get(socket.options).fast_open_connect;
+        let wanted = first.is_some() || self.option_sets.get(socket.options).fast_open_connect;
         if !wanted || self.config.fast_open & fast_open::CLIENT == 0 {
             return 0;
         }
         let known = &self.fast_open.destinations;
-        let may_send =
-            opening.plan_early(self.option_sets.get(socket.options), &self.config, known, cx.now);
-        match data {
-            Some(data) if may_send => opening.load(data, &mut self.pool, cx.allocator),
+        let options = self.option_sets.get(socket.options);
+        let may_send = opening.plan_early(options, &self.config, known, cx.now);
+        match first {
+            Some(first) if may_send => {
+                let n = opening.load(first.data, &mut self.pool, cx.allocator);
+                socket.after_copy(n, first.zero_copy && options.zero_copy);
+                n
+            }
             None if may_send => {
                 opening.hold();
                 0
@@ -528,8 +535,11 @@ impl<B: Buffer> Tcp<B> {
         let socket = self.sockets.get_mut(id.0).ok_or(Error::BadDescriptor)?;
         let before = *self.option_sets.get(socket.options);
         socket.options = self.option_sets.change(socket.options, change);
-        if let Kind::Connected(c) = &mut socket.kind {
-            c.on_options(&before, &mut env!(self, cx, self.option_sets.get(socket.options)));
+        let options = self.option_sets.get(socket.options);
+        match &mut socket.kind {
+            Kind::Connected(c) => c.on_options(&before, &mut env!(self, cx, options)),
+            Kind::Opening(opening) => opening.limit = options.syn_count,
+            _ => {}
         }
         self.settle(cx, id.0.index());
         Ok(())

@@ -24,7 +24,8 @@ impl<B: Buffer> Tcp<B> {
     ///
     /// # Errors
     /// `WouldBlock` when there is room for nothing or the connection is still opening, the
-    /// pending error, `BrokenPipe` when this direction is shut or was never open.
+    /// pending error, `BrokenPipe` when this direction is shut or was never open; `InProgress`
+    /// when a SYN waits for this data (`TCP_FASTOPEN_CONNECT`): see [`Tcp::connect_fast`].
     pub fn send<A: Allocator<Buffer = B>>(
         &mut self,
         cx: &mut Context<'_, A>,
@@ -39,12 +40,7 @@ impl<B: Buffer> Tcp<B> {
             return Err(error);
         }
         let c = match &mut socket.kind {
-            Kind::Opening(opening) if opening.early.held => {
-                return match self.send_held(cx, index, data) {
-                    0 => Err(Error::WouldBlock),
-                    n => Ok(n),
-                };
-            }
+            Kind::Opening(opening) if opening.early.held => return Err(Error::InProgress),
             Kind::Opening(_) => {
                 socket.no_space = true;
                 return Err(Error::WouldBlock);
@@ -66,10 +62,8 @@ impl<B: Buffer> Tcp<B> {
         if taken > 0 {
             c.limits.begin(Limit::Busy, cx.now);
             c.after_send(&mut self.pool, flags, blocked.is_none());
-            if flags.zero_copy && self.option_sets.get(socket.options).zero_copy {
-                socket.zero_copy.complete_one();
-                socket.edges |= Readiness::ERROR;
-            }
+            let reported = flags.zero_copy && self.option_sets.get(socket.options).zero_copy;
+            socket.after_copy(taken, reported);
         }
         match blocked {
             None => {}

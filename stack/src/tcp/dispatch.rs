@@ -184,14 +184,18 @@ impl<B: Buffer> Tcp<B> {
                 early::learn(&mut self.fast_open.destinations, opening, header, acked, cx.now);
                 let mut from = opening.established(cx.now);
                 from.iss += acked;
-                let (early, retransmits) = (opening.early.clone(), opening.retransmits);
+                let early = opening.early.clone();
+                let again = opening.retransmits > 0 || early.plain;
                 let options = self.option_sets.get(socket.options);
                 let mut connection =
                     Connection::new(&from, options, &self.config, options.congestion, cx.now);
                 connection.begin(header, &mut env!(self, cx, options));
                 // Linux counts the SYN that the peer acknowledged, and none of a passive open.
                 connection.stats.octets_acked = 1;
-                connection.after_fast_open(&early, acked, retransmits, &mut self.pool);
+                connection.after_fast_open(&early, acked, again, &mut self.pool, cx.now);
+                if crossing && header.flags.contains(Flags::SYN) {
+                    connection.receive.report_repeated_syn();
+                }
                 connection.edges |= Readiness::WRITABLE;
                 socket.kind = Kind::Connected(connection);
                 self.begin_path(index, cx.now);

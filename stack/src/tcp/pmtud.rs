@@ -38,7 +38,7 @@ impl<B: Buffer> Tcp<B> {
                 mtu,
             ),
             Kind::Opening(opening) if opening.iss == seq => {
-                opening.negotiated.path_mtu = opening.negotiated.path_mtu.min(mtu);
+                opening.on_packet_too_big(mtu, cx.now);
                 true
             }
             _ => false,
@@ -93,6 +93,12 @@ impl Connection {
         if !found {
             return;
         }
+        self.mend_uncongested();
+    }
+
+    /// What is marked lost did not fit, or was not wanted yet: it is sent again, and the window
+    /// stays.
+    pub(super) fn mend_uncongested(&mut self) {
         self.send.retransmit_hint = self.send.queue.head;
         if self.recovery.phase != Phase::Loss {
             self.recovery.phase = Phase::Loss;

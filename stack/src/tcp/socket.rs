@@ -117,6 +117,14 @@ impl Socket {
         }
     }
 
+    /// A send took `taken` octets; `reported`: with `MSG_ZEROCOPY`, and `SO_ZEROCOPY` is set.
+    pub fn after_copy(&mut self, taken: usize, reported: bool) {
+        if taken > 0 && reported {
+            self.zero_copy.complete_one();
+            self.edges |= Readiness::ERROR;
+        }
+    }
+
     pub fn state(&self) -> State {
         match &self.kind {
             Kind::Idle => State::Closed,

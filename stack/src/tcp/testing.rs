@@ -15,7 +15,7 @@ use crate::options::Options;
 use crate::packet::{Allocator, Buffer, HeapBuffer, IpMeta, Transmit};
 use crate::readiness::Readiness;
 use crate::rng::Rng;
-use crate::socket::{Family, ReceiveFlags, SendFlags, Shutdown};
+use crate::socket::{Family, First, ReceiveFlags, SendFlags, Shutdown};
 use crate::time::{Duration, Instant};
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::io::{IoSlice, IoSliceMut};
@@ -104,9 +104,10 @@ impl Host {
         id: TcpId,
         remote: SocketAddr,
         data: &[u8],
+        zero_copy: bool,
     ) -> Result<usize, Error> {
-        let data = [IoSlice::new(data)];
-        self.tcp.connect_fast(cx!(self), id, self.address, remote, 1500, Some(&data))
+        let first = First { data: &[IoSlice::new(data)], zero_copy };
+        self.tcp.connect_fast(cx!(self), id, self.address, remote, 1500, Some(first))
     }
 
     pub fn listen(&mut self, id: TcpId, backlog: u32) -> Result<(), Error> {

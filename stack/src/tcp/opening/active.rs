@@ -28,6 +28,10 @@ impl Opening {
             let reset = flags.contains(Flags::RST);
             return if reset { Verdict::Stay } else { Verdict::Refuse(header.ack) };
         }
+        if acknowledges && self.echoes_nonsense(header, now) {
+            let reset = flags.contains(Flags::RST);
+            return if reset { Verdict::Stay } else { Verdict::Refuse(header.ack) };
+        }
         if flags.contains(Flags::RST) {
             return if acknowledges {
                 Verdict::Failed(Error::ConnectionRefused)
@@ -46,5 +50,14 @@ impl Opening {
         //= RFC 9293 §3.5 figure 7: simultaneous open.
         self.state = State::SynReceived;
         Verdict::Resend
+    }
+
+    /// RFC 7323 §3.2: an echo of a timestamp that no SYN of ours had; the segment answers another
+    /// connection (Linux refuses it, too).
+    fn echoes_nonsense(&self, header: &Header, now: Instant) -> bool {
+        let Some(ts) = header.timestamps.filter(|ts| ts.echo != 0) else { return false };
+        let first = self.timestamps.value(self.started);
+        let span = self.timestamps.value(now).wrapping_sub(first);
+        self.negotiated.timestamps && ts.echo.wrapping_sub(first) > span
     }
 }

@@ -12,6 +12,7 @@ use crate::config::{FastOpenKey, TcpConfig};
 use crate::error::Error;
 use crate::options::Options;
 use crate::packet::{Allocator, Buffer};
+use crate::socket::First;
 use crate::tcp::connection::{Connection, Env, Pending};
 use crate::tcp::demux::Target;
 use crate::tcp::dispatch::Inbound;
@@ -51,6 +52,10 @@ pub(crate) struct Early {
     pub len: u32,
     /// Our SYN had the option, or data.
     pub tried: bool,
+    /// Our SYN had the option: a cookie that comes was asked for.
+    pub asked: bool,
+    /// The data was too much for the path: our SYN goes again without it.
+    pub plain: bool,
     /// Our SYN waits for the program's first data (`TCP_FASTOPEN_CONNECT`).
     pub held: bool,
     /// What `TCP_INFO` will say.
@@ -67,6 +72,8 @@ impl Early {
             data: NONE,
             len: 0,
             tried: false,
+            asked: false,
+            plain: false,
             held: false,
             outcome: Outcome::None,
         }
@@ -133,6 +140,23 @@ pub(in crate::tcp) fn beside(hash: u64) -> u64 {
 }
 
 impl<B: Buffer> Tcp<B> {
+    /// `TCP_FASTOPEN_CONNECT`: connects wait for data if they have a cookie.
+    ///
+    /// # Errors
+    /// `OperationNotSupported` where the setting forbids it, `InvalidArgument` once it is too late.
+    pub fn set_fast_open_connect(&mut self, id: TcpId, on: bool) -> Result<(), Error> {
+        let socket = self.sockets.get_mut(id.0).ok_or(Error::BadDescriptor)?;
+        if self.config.fast_open & fast_open::CLIENT == 0 {
+            return Err(Error::OperationNotSupported);
+        }
+        if socket.state() != State::Closed {
+            return Err(Error::InvalidArgument);
+        }
+        let change = |options: &mut Options| options.fast_open_connect = on;
+        socket.options = self.option_sets.change(socket.options, change);
+        Ok(())
+    }
+
     /// `TCP_FASTOPEN_KEY`: the key of this socket's cookies.
     ///
     /// # Errors
@@ -380,12 +404,14 @@ impl<B: Buffer> Tcp<B> {
         &mut self,
         cx: &mut Context<'_, A>,
         index: u32,
-        data: &[IoSlice<'_>],
+        first: First<'_>,
     ) -> usize {
         let Some(socket) = self.sockets.at_mut(index) else { return 0 };
         let Kind::Opening(opening) = &mut socket.kind else { return 0 };
-        let n = opening.load(data, &mut self.pool, cx.allocator);
+        let n = opening.load(first.data, &mut self.pool, cx.allocator);
         opening.release(cx.now);
+        let options = self.option_sets.get(socket.options);
+        socket.after_copy(n, first.zero_copy && options.zero_copy);
         self.settle(cx, index);
         n
     }
@@ -408,17 +434,22 @@ impl Opening {
             _ if bare => destinations.mss(server),
             Advice::Ask => {
                 self.early.tried = true;
+                self.early.asked = true;
                 self.early.option = Some(Cookie::new());
                 self.early.outcome = Outcome::CookieUnavailable;
                 return false;
             }
             Advice::Use(cookie, mss) => {
+                self.early.asked = true;
                 self.early.option = Some(cookie);
                 Some(mss)
             }
         };
         self.early.tried = true;
-        self.negotiated.peer_mss = mss.filter(|mss| *mss > 0).unwrap_or(self.negotiated.peer_mss);
+        // An unknown server is believed to take what we do.
+        let ours = self.negotiated.advertised_mss;
+        let limit = if options.max_segment > 0 { options.max_segment } else { u16::MAX };
+        self.negotiated.peer_mss = mss.filter(|mss| *mss > 0).unwrap_or(ours).min(limit);
         true
     }
 
@@ -467,6 +498,21 @@ impl Opening {
         self.deadline = now + super::INITIAL_RTO;
     }
 
+    /// A router dropped our SYN, larger than `mtu` with its data: it goes again at once, without
+    /// (Linux: `tcp_simple_retransmit`).
+    pub fn on_packet_too_big(&mut self, mtu: u16, now: Instant) {
+        let headers = if self.tuple.is_v6() { 60 } else { 40 };
+        let ours = &mut self.negotiated;
+        ours.path_mtu = ours.path_mtu.min(mtu);
+        let fits = ours.path_mtu.saturating_sub(headers).max(crate::tcp::negotiated::MIN_MSS);
+        ours.advertised_mss = ours.advertised_mss.min(fits);
+        if self.early.len > 0 && self.retransmits == 0 && !self.early.plain {
+            self.early.plain = true;
+            self.transmit = true;
+            self.deadline = now + super::INITIAL_RTO;
+        }
+    }
+
     /// How much of our SYN's data `ack` acknowledges; `None` if it does not even acknowledge the
     /// SYN, or what we never sent.
     pub fn early_acknowledged(&self, ack: SeqNumber) -> Option<u32> {
@@ -504,8 +550,9 @@ impl Connection {
         &mut self,
         early: &Early,
         acked: u32,
-        retransmits: u8,
+        retransmitted: bool,
         pool: &mut Slab<Chunk<B>>,
+        now: Instant,
     ) {
         self.fast_open = early.outcome;
         let Some(mut chunk) = pool.remove_at(early.data) else { return };
@@ -515,17 +562,22 @@ impl Connection {
             self.stats.octets_acked += u64::from(chunk.len);
             return;
         }
-        self.fast_open = match retransmits {
-            0 => Outcome::DataNotAcknowledged,
-            _ => Outcome::SynRetransmitted,
+        self.fast_open = match retransmitted {
+            false => Outcome::DataNotAcknowledged,
+            true => Outcome::SynRetransmitted,
         };
         chunk.seq += acked;
         chunk.len -= acked;
+        chunk.sent_at = now;
         let (len, size) = (chunk.len, chunk.truesize());
+        // It was sent, and is lost: not for want of room on the path.
         if let Ok(index) = self.send.queue.push_back(pool, chunk) {
-            self.send.unsent = index;
             self.send.charged += size;
             self.send.end += len;
+            self.send.nxt = self.send.end;
+            self.send.packets_out += 1;
+            self.send.mark_lost(pool, index);
+            self.mend_uncongested();
         }
     }
 }
@@ -542,7 +594,9 @@ pub(in crate::tcp) fn learn(
         return;
     }
     let unheard = opening.early.len > acked;
-    let lost = opening.retransmits > 0 && header.fast_open.is_none() && unheard;
+    let again = opening.retransmits > 0 || opening.early.plain;
+    let lost = again && header.fast_open.is_none() && unheard;
     let mss = header.mss.unwrap_or(crate::tcp::negotiated::DEFAULT_MSS);
-    destinations.learn(opening.tuple.remote, mss, header.fast_open.as_ref(), lost, now);
+    let cookie = header.fast_open.as_ref().filter(|_| opening.early.asked);
+    destinations.learn(opening.tuple.remote, mss, cookie, lost, now);
 }

@@ -178,6 +178,7 @@ impl Opening {
         // A SYN that is sent again is an ordinary one: perhaps the data was what got it lost.
         if self.retransmits == 0
             && !syn_ack
+            && !self.early.plain
             && let Some(chunk) = pool.at(self.early.data)
         {
             let data = chunk.sent();
@@ -245,7 +246,7 @@ impl Opening {
         let completes_crossing = flags.contains(Flags::SYN | Flags::ACK)
             && self.listener.is_none()
             && header.seq == self.irs
-            && header.ack == self.iss + 1;
+            && self.early_acknowledged(header.ack).is_some();
         if completes_crossing {
             return Verdict::Established;
         }
@@ -272,7 +273,7 @@ impl Opening {
         if !flags.contains(Flags::ACK) {
             return Verdict::Stay;
         }
-        if header.ack != self.iss + 1 {
+        if self.early_acknowledged(header.ack).is_none() {
             return Verdict::Refuse(header.ack);
         }
         if let Some(ts) = header.timestamps
@@ -294,7 +295,7 @@ impl Opening {
             negotiated: self.negotiated,
             timestamps: self.timestamps,
             offered_window: self.window,
-            rtt: (self.retransmits == 0).then(|| now - self.sent_at),
+            rtt: (self.retransmits == 0 && !self.early.plain).then(|| now - self.sent_at),
             retransmitted: self.retransmits > 0,
         }
     }

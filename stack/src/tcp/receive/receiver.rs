@@ -62,6 +62,12 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
+    /// The peer's SYN came again (RFC 2883).
+    pub fn report_repeated_syn(&mut self) {
+        let start = self.nxt - 1;
+        self.duplicate = Some(SackBlock { start, end: self.nxt });
+    }
+
     /// The half of a connection whose peer's SYN took `irs`; `window` is what our SYN offered.
     pub fn new(irs: SeqNumber, window: u32, shift: u8, limit: u32, mss: u32) -> Self {
         let first = irs + 1;

@@ -68,7 +68,7 @@ fn rfc_9293_3_5_simultaneous_open() {
     assert_eq!(s.state(id), State::SynReceived);
     s.inject("S. 0:0(0) ack 1 mss 1460 sackok");
     assert_eq!(s.state(id), State::Established);
-    assert_eq!(s.out(), [". 1:1(0) ack 1"]);
+    assert_eq!(s.out(), [". 1:1(0) ack 1 sack 0:1"], "RFC 2883");
     s.send(id, b"hello").unwrap();
     assert_eq!(s.out(), ["P. 1:6(5) ack 1"]);
 }

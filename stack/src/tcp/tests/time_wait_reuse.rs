@@ -12,7 +12,7 @@ fn our_end_in_time_wait(s: &mut Script) {
     s.connect(id, SocketAddr::new(PEER, PEER_PORT)).unwrap();
     s.port = 7000;
     s.out();
-    s.inject("S. 0:0(0) ack 1 mss 1460 ts 100 1");
+    s.inject("S. 0:0(0) ack 1 mss 1460 ts 100 0");
     s.close(id);
     s.out();
     s.inject("F. 1:1(0) ack 2 ts 101 1");

@@ -37,7 +37,16 @@ impl Script {
     }
 
     fn connect_fast(&mut self, id: TcpId, data: &[u8]) -> Result<usize, Error> {
-        let n = self.host.connect_fast(id, SocketAddr::new(PEER, PEER_PORT), data);
+        self.connect_fast_flags(id, data, false)
+    }
+
+    fn connect_fast_flags(
+        &mut self,
+        id: TcpId,
+        data: &[u8],
+        zero_copy: bool,
+    ) -> Result<usize, Error> {
+        let n = self.host.connect_fast(id, SocketAddr::new(PEER, PEER_PORT), data, zero_copy);
         self.port = self.host.tcp.local_address(id).map_or(self.port, |local| local.port());
         n
     }
@@ -281,8 +290,11 @@ fn fastopen_connect_waits_for_the_first_data() {
     assert_eq!(s.out(), [""; 0]);
     assert_eq!(s.wait(Duration::from_secs(10)), [""; 0]);
     assert!(s.tcp.readiness(id).contains(Readiness::WRITABLE));
-    assert_eq!(s.send(id, b"hello"), Ok(5));
+    assert_eq!(s.connect(id, SocketAddr::new(PEER, PEER_PORT)), Err(Error::IsConnected));
+    assert_eq!(s.send(id, b"hello"), Err(Error::InProgress), "the SYN is to carry it");
+    assert_eq!(s.connect_fast(id, b"hello"), Ok(5));
     assert_eq!(s.out(), ["S 0:5(5)"]);
+    assert_eq!(s.connect_fast(id, b"x"), Err(Error::Already));
     assert_eq!(s.send(id, b"x"), Err(Error::WouldBlock));
     s.inject("S. 0:0(0) ack 6 mss 1460");
     assert_eq!(s.out(), [". 6:6(0) ack 1"]);
@@ -306,7 +318,115 @@ fn switched_off_a_client_says_so() {
     assert_eq!(s.connect_fast(id, b"x"), Err(Error::OperationNotSupported));
     let mut s = both_sides(1 | 4);
     let id = s.socket();
-    assert_eq!(s.connect_fast(id, &[1; 1000]), Ok(496), "no MSS known: 536 less room for options");
-    assert_eq!(s.out(), ["S 0:496(496)"]);
+    assert_eq!(s.connect_fast(id, &[1; 2000]), Ok(1420), "no MSS known: as much as we would take");
+    assert_eq!(s.out(), ["S 0:1420(1420)"]);
     assert_eq!(s.last.fast_open, None);
+    // A cookie that nobody asked for is not kept.
+    s.inject_fast("S. 0:0(0) ack 1421 mss 1000", Some([7; 8].into_iter().collect()));
+    s.out();
+    s.abort(id);
+    s.out();
+    s.tcp.set_config(&TcpConfig { fast_open: 1, timestamps: false, ..TcpConfig::default() });
+    let id = s.socket();
+    assert_eq!(s.connect_fast(id, b"x"), Ok(0));
+    assert_eq!(s.out(), ["S 0:0(0)"]);
+    assert_eq!(s.last.fast_open, Some(Cookie::new()));
+}
+
+#[test]
+fn the_data_of_a_syn_fits_what_the_program_allows() {
+    let (mut s, _) = Script::with_cookie();
+    let id = s.socket();
+    s.options(id, |o| o.max_segment = 1040);
+    assert_eq!(s.connect_fast(id, &[7; 2000]), Ok(1000));
+    assert_eq!(s.out(), ["S 0:1000(1000)"]);
+    assert_eq!(s.last.mss, Some(1040));
+}
+
+#[test]
+fn fastopen_connect_can_be_refused() {
+    let mut s = both_sides(0);
+    let id = s.socket();
+    assert_eq!(s.tcp.set_fast_open_connect(id, true), Err(Error::OperationNotSupported));
+    let mut s = both_sides(1);
+    let id = s.connecting();
+    assert_eq!(s.tcp.set_fast_open_connect(id, true), Err(Error::InvalidArgument));
+}
+
+#[test]
+fn data_sent_again_after_the_syn_does_not_hold_up_what_follows() {
+    let (mut s, _) = Script::with_cookie();
+    let id = s.socket();
+    assert_eq!(s.connect_fast(id, &[7; 2000]), Ok(1420));
+    s.out();
+    // A smaller MSS, and a part of the data: the rest is retransmitted in two segments.
+    s.inject("S. 0:0(0) ack 101 mss 1000");
+    assert_eq!(s.out(), [". 101:1101(1000) ack 1", "P. 1101:1421(320) ack 1"]);
+    assert_eq!(s.tcp.info(id, s.now).unwrap().retrans, 2);
+    // Nagle does not count it as a small segment that waits.
+    assert_eq!(s.send(id, &[7; 1300]), Ok(1300));
+    assert_eq!(s.out(), [". 1421:2421(1000) ack 1", "P. 2421:2721(300) ack 1"]);
+    s.inject(". 1:1(0) ack 2721");
+    let info = s.tcp.info(id, s.now).unwrap();
+    assert_eq!((info.retrans, info.unacked, info.snd_cwnd), (0, 0, 10));
+}
+
+#[test]
+fn a_syn_too_large_for_the_path_goes_again_without_its_data() {
+    let (mut s, _) = Script::with_cookie();
+    let id = s.socket();
+    assert_eq!(s.connect_fast(id, &[7; 2000]), Ok(1420));
+    s.out();
+    let (port, iss) = (s.port, s.iss);
+    assert!(s.too_big(port, iss, 840));
+    assert_eq!(s.out(), ["S 0:0(0)"]);
+    assert_eq!((s.last.mss, s.last.fast_open.clone()), (Some(800), None));
+    assert!(s.too_big(port, iss, 840));
+    assert_eq!(s.out(), [""; 0], "only once");
+    s.inject("S. 0:0(0) ack 1 mss 1460");
+    assert_eq!(s.out(), [". 1:801(800) ack 1", "P. 801:1421(620) ack 1"]);
+    assert_eq!(s.tcp.info(id, s.now).unwrap().fastopen_client_fail, 3);
+}
+
+#[test]
+fn both_ends_can_send_data_with_their_syns() {
+    let (mut s, _) = Script::with_cookie();
+    let id = s.socket();
+    assert_eq!(s.connect_fast(id, &[7; 1000]), Ok(1000));
+    s.out();
+    s.inject("S 0:500(500) mss 1040 sackok");
+    assert_eq!(s.out(), ["S. 0:0(0) ack 1"], "without the peer's data");
+    s.inject("S. 0:0(0) ack 1001 mss 940 sackok");
+    assert_eq!(s.out(), [". 1001:1001(0) ack 1 sack 0:1"], "ours is acknowledged");
+    assert_eq!(s.state(id), State::Established);
+}
+
+#[test]
+fn a_syn_ack_that_echoes_a_strange_timestamp_is_refused() {
+    let mut s = Script::new();
+    let id = s.connecting();
+    let ours = s.last.timestamps.unwrap().value;
+    s.inject(&format!("S. 0:0(0) ack 1 mss 1460 ts 7 {}", ours.wrapping_add(5_000)));
+    assert_eq!(s.out(), ["R 1:1(0)"]);
+    assert_eq!(s.state(id), State::SynSent);
+    s.inject(&format!("S. 0:0(0) ack 1 mss 1460 ts 7 {ours}"));
+    assert_eq!(s.state(id), State::Established);
+}
+
+#[test]
+fn syncnt_counts_for_a_syn_that_is_out() {
+    let mut s = both_sides(1);
+    let id = s.connecting();
+    s.options(id, |o| o.syn_count = 1);
+    assert_eq!(s.wait(Duration::from_secs(4)), ["S 0:0(0)"]);
+    assert_eq!(s.tcp.take_error(id), Some(Error::TimedOut));
+}
+
+#[test]
+fn zero_copy_is_reported_for_the_data_of_a_syn() {
+    let (mut s, _) = Script::with_cookie();
+    let id = s.socket();
+    s.options(id, |o| o.zero_copy = true);
+    assert_eq!(s.connect_fast_flags(id, b"abc", true), Ok(3));
+    assert_eq!(s.tcp.receive_completions(id), Ok((0, 0)));
 }
