@@ -157,7 +157,8 @@ class Test:
         flags = []
         for name, value in settings.items():
             for one in value if isinstance(value, (list, tuple)) else [value]:
-                flags += [f"--{name.replace('_', '-')}", str(one)]
+                flag = f"--{name.replace('_', '-')}"
+                flags += [flag] if one is True else [flag, str(one)]
         return [ONWIRE, "run", *flags, "--", *program]
 
     def serve(self, *program, name=None, env=None, port=None, host=STACK, timeout=20, **settings):
@@ -238,6 +239,7 @@ class Test:
         got_rx = after["interface.rx_frames"] - before["interface.rx_frames"]
         got_tx = after["interface.tx_frames"] - before["interface.tx_frames"]
         self.note(f"{what + ': ' if what else ''}the stack received {got_rx} and sent {got_tx} frames")
+        self.sent = getattr(self, "sent", 0) + got_tx
         check(got_rx >= rx, f"the stack received only {got_rx} frames, not {rx}: kernel path?")
         check(got_tx >= tx, f"the stack sent only {got_tx} frames, not {tx}: kernel path?")
 

@@ -49,6 +49,14 @@ impl SettingFlags {
     pub fn load(&self, flags: &Layer) -> Result<Settings, SettingError> {
         Settings::load(self.config.as_deref(), std::env::vars_os(), flags)
     }
+
+    /// As `load`, before the settings are complete.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub fn gather(&self, flags: &Layer) -> Result<Settings, SettingError> {
+        Settings::gather(self.config.as_deref(), std::env::vars_os(), flags)
+    }
 }
 
 /// Runs the subcommand.

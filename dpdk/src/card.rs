@@ -14,6 +14,11 @@ const HAS_CAPABILITIES: u8 = 0x10;
 const CAPABILITIES: usize = 0x34;
 const MSI_X: u8 = 0x11;
 
+/// Intel's first gigabit cards, of the same driver. None has MSI-X.
+const BEFORE_MSI_X: core::ops::RangeInclusive<u16> = 0x1000..=0x109a;
+/// How much of a card's configuration the kernel shows to those who are not root.
+const PUBLIC: usize = 64;
+
 /// Whether a card can announce received frames only by its interrupt line (INTx).
 pub(crate) fn interrupts_by_line(address: &str) -> bool {
     let path = Path::new("/sys/bus/pci/devices").join(address).join("config");
@@ -23,7 +28,13 @@ pub(crate) fn interrupts_by_line(address: &str) -> bool {
 fn needs_line(config: &[u8]) -> bool {
     let word = |at: usize| Some(u16::from_le_bytes([*config.get(at)?, *config.get(at + 1)?]));
     let (Some(vendor), Some(device)) = (word(0), word(2)) else { return false };
-    !has_msi_x(config) || vendor == INTEL && MSI_X_UNUSED.contains(&device)
+    if vendor == INTEL && MSI_X_UNUSED.contains(&device) {
+        return true;
+    }
+    if config.len() > PUBLIC {
+        return !has_msi_x(config);
+    }
+    vendor == INTEL && BEFORE_MSI_X.contains(&device)
 }
 
 fn has_msi_x(config: &[u8]) -> bool {
@@ -69,6 +80,16 @@ mod tests {
         assert!(needs_line(&config(0x8086, 0x10d3, &[POWER, MSI_X])));
         assert!(!needs_line(&config(0x8086, 0x10c9, &[POWER, MSI_X])));
         assert!(!needs_line(&config(0x1af4, 0x1041, &[MSI_X])));
+    }
+
+    #[test]
+    fn without_root_the_capabilities_are_hidden() {
+        let public = |vendor, device| needs_line(&config(vendor, device, &[MSI_X])[..PUBLIC]);
+        assert!(public(0x8086, 0x100e));
+        assert!(public(0x8086, 0x10d3));
+        assert!(!public(0x8086, 0x10c9));
+        assert!(!public(0x1af4, 0x1041));
+        assert!(!public(0x15ad, 0x07b0));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::fork::{CHILD, HELLO};
 use crate::process::{Ending, Stage};
 use crate::report::Report;
-use crate::rx_watch::RxWatch;
+use crate::rx_watch::{Arming, RxWatch};
 use crate::shared::Shared;
 use crate::{alloc, clock, fds, fork, setup, sys, thread};
 use control::message::EngineInfo;
@@ -263,8 +263,10 @@ impl State {
         let armed = rx.is_none_or(|rx| self.arm(rx));
         let timeout = if armed { timeout } else { Some(Duration::ZERO) };
         let _ = sys::ppoll(&mut fds, timeout, None);
-        if let Some(rx) = rx {
-            rx.disarm();
+        if let Some(rx) = rx.filter(|_| self.rx.needs_arming())
+            && let Ok(held) = self.shared.enter()
+        {
+            self.rx.disarm(rx, Arming::KEEPER, &held);
         }
         self.shared.keeper.sleeps.store(false, Ordering::SeqCst);
         self.shared.doorbells.hear(self.bell_fd, self.bell);
@@ -280,7 +282,16 @@ impl State {
 
     /// Asks the port for an interrupt; whether it is safe to sleep.
     fn arm(&mut self, rx: RxInterrupt) -> bool {
-        if !rx.arm() {
+        if !self.rx.needs_arming() {
+            return true;
+        }
+        let Ok(held) = self.shared.enter() else { return true };
+        if self.shared.sleepers.has_leader() && !self.members.is_empty() {
+            return false; // Since we looked: it arms for itself.
+        }
+        let armed = self.rx.arm(rx, Arming::KEEPER, &held);
+        drop(held);
+        if !armed {
             return true;
         }
         // A frame may have come before the interrupt was armed.

@@ -7,6 +7,7 @@
 
 use crate::clock;
 use crate::link::Link;
+use crate::shared::Held;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use dpdk::{DeviceKind, Port, RxInterrupt};
 use stack::time::{Duration, Instant};
@@ -63,9 +64,47 @@ impl RxWatch {
         self.fixed.is_none()
     }
 
+    /// Asks the port for an interrupt on behalf of `who`; false if it gives none. A frame may have
+    /// come before: look once more.
+    pub(crate) fn arm(&self, rx: RxInterrupt, who: u32, held: &Held<'_>) -> bool {
+        held.shared.arming.take(who);
+        rx.arm()
+    }
+
+    /// `who` has slept. Another may have armed the interrupt since and sleep on it: then it is
+    /// theirs, with whatever it has announced.
+    pub(crate) fn disarm(&self, rx: RxInterrupt, who: u32, held: &Held<'_>) {
+        if held.shared.arming.give_back(who) {
+            rx.disarm();
+        }
+    }
+
     /// What poll(2) said of the descriptor, and how many frames there were then.
     pub(crate) fn learn(&self, found: libc::c_short, frames: usize) {
         self.trust.learn(found, frames, clock::now);
+    }
+}
+
+/// Who armed the port's interrupt last; changed under the lock. Leadership changes hands between a
+/// sleeper's waking and its disarming: it must not take the interrupt from its successor.
+#[derive(Debug, Default)]
+pub(crate) struct Arming(AtomicU32);
+
+impl Arming {
+    /// The keeper; waiters are known by their index.
+    pub(crate) const KEEPER: u32 = u32::MAX - 1;
+
+    fn take(&self, who: u32) {
+        self.0.store(who + 1, Ordering::Relaxed);
+    }
+
+    /// Whether it is still `who`'s, and it is nobody's then.
+    fn give_back(&self, who: u32) -> bool {
+        let own = self.0.load(Ordering::Relaxed) == who + 1;
+        if own {
+            self.0.store(0, Ordering::Relaxed);
+        }
+        own
     }
 }
 
@@ -139,6 +178,16 @@ mod tests {
 
     fn at(millis: u64) -> impl Fn() -> Instant {
         move || Instant::from_nanos(millis * 1_000_000)
+    }
+
+    #[test]
+    fn who_wakes_late_leaves_the_interrupt_to_its_successor() {
+        let arming = Arming::default();
+        arming.take(Arming::KEEPER);
+        arming.take(3);
+        assert!(!arming.give_back(Arming::KEEPER));
+        assert!(arming.give_back(3));
+        assert!(!arming.give_back(3));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::doorbell::Doorbells;
 use crate::file::{File, FileId};
 use crate::link::Link;
 use crate::lock::{SharedLock, Taken};
+use crate::rx_watch::Arming;
 use crate::shard::SocketId;
 use crate::wait::{Sleepers, WaiterWord};
 use crate::world::{Due, Wakes, World};
@@ -28,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) waiters: &'static [WaiterWord],
     pub(crate) doorbells: Doorbells,
     pub(crate) sleepers: Sleepers,
+    pub(crate) arming: Arming,
     pub(crate) keeper: Keeper,
     /// When the port was polled last, in nanoseconds.
     pub(crate) last_poll: AtomicU64,
@@ -82,6 +84,7 @@ impl Shared {
             waiters,
             doorbells,
             sleepers: Sleepers::default(),
+            arming: Arming::default(),
             keeper: Keeper::default(),
             last_poll: AtomicU64::new(0),
             failed: AtomicBool::new(false),

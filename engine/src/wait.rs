@@ -425,6 +425,9 @@ impl Engine {
                 self.doze(quest, me, Doze { timeout, ..plan }, bed, doorbell);
             held = self.shared.enter()?;
             held.get_up(me);
+            if let Some(rx) = plan.rx.filter(|_| self.rx.needs_arming()) {
+                self.rx.disarm(rx, me, &held);
+            }
             if plan.lead {
                 let frames = held.drive();
                 self.rx.learn(rx_found, frames);
@@ -490,14 +493,9 @@ impl Engine {
         }
         let rx = plan.rx;
         let mut timeout = plan.timeout;
-        if let Some(rx) = rx {
-            if !rx.arm() {
-                timeout = Some(timeout.map_or(TICK_LONGEST, |t| t.min(TICK_LONGEST)));
-            }
-            // A frame may have come before the interrupt was armed.
-            if self.rx.needs_arming() && self.drive_armed(word) {
-                timeout = Some(Duration::ZERO);
-            }
+        if let Some(rx) = rx.filter(|_| self.rx.needs_arming()) {
+            let longest = self.arm(rx, me);
+            timeout = longest.map_or(timeout, |most| Some(timeout.map_or(most, |t| t.min(most))));
         }
         // The leader also notices the keeper's death.
         let lifeline =
@@ -512,9 +510,6 @@ impl Engine {
             }
             sys::set_signal_mask(before);
         });
-        if let Some(rx) = rx {
-            rx.disarm();
-        }
         if let Some(doorbell) = doorbell {
             self.shared.doorbells.hear(doorbell.fd, doorbell.index);
         }
@@ -524,12 +519,16 @@ impl Engine {
         (kernel_ready, ours[0])
     }
 
-    /// Drives once after the interrupt was armed; whether there is a reason not to sleep.
-    fn drive_armed(&self, word: &AtomicU32) -> bool {
-        match self.shared.enter() {
-            Ok(mut held) => held.drive() > 0 || word.load(Ordering::SeqCst) != ASLEEP,
-            Err(_) => true,
+    /// Asks the port for an interrupt; how long the sleep may be at most, if there is a limit.
+    fn arm(&self, rx: RxInterrupt, me: u32) -> Option<Duration> {
+        let Ok(mut held) = self.shared.enter() else { return Some(Duration::ZERO) };
+        let armed = self.rx.arm(rx, me, &held);
+        // A frame may have come before.
+        let word = &self.shared.waiters[me as usize].word;
+        if held.drive() > 0 || word.load(Ordering::SeqCst) != ASLEEP {
+            return Some(Duration::ZERO);
         }
+        (!armed).then_some(TICK_LONGEST)
     }
 }
 

@@ -21,8 +21,8 @@ sys.dont_write_bytecode = True
 
 import harness  # noqa: E402
 from apps import nginx_configuration, redis  # noqa: E402
-from harness import PYTHON, check, random_file, sha256  # noqa: E402
-from nics import CHECKS, PEER_SLOT  # noqa: E402
+from harness import ONWIRE, PYTHON, check, random_file, sha256  # noqa: E402
+from nics import PEER_SLOT  # noqa: E402
 
 PEER = "10.9.0.1"
 PEER_SHELL = ["ip", "netns", "exec", "peer"]
@@ -41,14 +41,16 @@ class Nic:
         self.address = f"10.9.0.{number + 2}"
         self.settings = {"device": f"pci:{self.pci}", "address": f"{self.address}/24"}
 
-    def hand_over(self):
-        device = pathlib.Path("/sys/bus/pci/devices") / self.pci
-        if (device / "driver").exists():
-            (device / "driver" / "unbind").write_text(self.pci)
-        (device / "driver_override").write_text("vfio-pci")
-        pathlib.Path("/sys/bus/pci/drivers_probe").write_text(self.pci)
-        driver = (device / "driver").resolve().name
-        check(driver == "vfio-pci", f"{self.pci} is bound to {driver}")
+    def interface(self):
+        """The kernel's name of it, while the kernel has it."""
+        at = pathlib.Path("/sys/bus/pci/devices") / self.pci
+        found = [*at.glob("net/*"), *at.glob("virtio*/net/*")]
+        return found[0].name if found else None
+
+    def row(self, t):
+        """Its line of `onwire devices`."""
+        cards = json.loads(t.run([ONWIRE, "devices", "--json"]))
+        return next(card for card in cards if card["address"] == self.pci)
 
     def cable(self, up):
         """Asks the outside to pull the cable, and waits until it has."""
@@ -81,9 +83,53 @@ def fetch(t, nic, file, timeout=60):
 # -- the checks, by the names in nics.py ------------------------------------------------------------
 
 
+def kernel_reaches_peer(t, interface):
+    try:
+        t.until(lambda: t.run(["ping", "-c", "1", "-W", "2", "-I", interface, PEER], status=None) and
+                t.last.returncode == 0, 30, "the kernel to reach the peer")
+    except harness.Failed:
+        for words in (["ip", "-s", "link"], ["ip", "neigh"], ["dmesg"]):
+            t.note("\n".join(t.run(words).splitlines()[-25:]))
+        raise
+
+
+def handed_over(t, nic):
+    """`onwire bind` takes the NIC from the kernel and keeps what the kernel knew of it."""
+    interface = t.until(nic.interface, 20, "the kernel's interface")
+    t.run(["ip", "address", "add", f"{nic.address}/24", "dev", interface])
+    t.run(["ip", "link", "set", interface, "mtu", "1480", "up"])
+    kernel_reaches_peer(t, interface)
+    row = nic.row(t)
+    check(row["interfaces"] == [interface], f"{row} does not name {interface}")
+    text = t.run([ONWIRE, "bind", interface])
+    check("--inherit" in text and f"it was {interface}" in text, text)
+    row = nic.row(t)
+    check((row["driver"], row["interfaces"]) == ("vfio-pci", []), str(row))
+    check(row["iommu_group"] is not None, "it has no IOMMU group")
+    check("already" in t.run([ONWIRE, "bind", nic.pci]), "it is bound twice")
+    text = t.run([ONWIRE, "doctor"], status=None)
+    check(f"{nic.pci} is bound to vfio-pci" in text, text)
+
+
+def given_back(t, nic):
+    """`onwire unbind` makes it the kernel's again, with address and MTU."""
+    t.run([ONWIRE, "unbind", nic.pci])
+    interface = t.until(nic.interface, 20, "the kernel's interface")
+    text = t.run(["ip", "address", "show", "dev", interface])
+    check(f"{nic.address}/24" in text and "mtu 1480" in text, text)
+    kernel_reaches_peer(t, interface)
+    t.run(["ip", "link", "set", interface, "down"])
+    t.run(["ip", "address", "flush", "dev", interface])
+
 def redis_and_ping(t, nic):
     """redis answers redis-benchmark, and the stack answers ping."""
-    server = redis(t, nic.address, **nic.settings)
+    server = redis(t, nic.address, device=nic.settings["device"], inherit=True)
+    engine = t.engine(server)
+    check((engine["addresses"], engine["mtu"]) == ([f"{nic.address}/24"], 1480),
+          f"inherited otherwise: {engine}")
+    holder = nic.row(t)["holder"]
+    check(holder and "redis-server" in holder, f"onwire devices says of the holder: {holder}")
+    check("in use by" in t.run([ONWIRE, "unbind", nic.pci], status=2) + t.last.stderr, "unbound")
     before = t.stats(server)
     text = peer(t, "ping", "-c", "5", "-i", "0.2", "-W", "5", nic.address)
     check(" 0% packet loss" in text, text)
@@ -101,7 +147,7 @@ def forked_workers_drive(t, nic):
     before = t.stats(server)
     for _ in range(2):
         fetch(t, nic, file)
-    t.moved(before, t.stats(server), rx=100, tx=2 * 2 * 1048576 // 1500 // 45)
+    t.moved(before, t.stats(server), rx=20, tx=2 * 2 * 1048576 // 1500 // 45)
     t.nothing_on_kernel(server)
 
 
@@ -194,7 +240,7 @@ def cable_out_and_in(t, nic):
 
 
 def prepare():
-    for module in ("vfio-pci", "virtio_net", "sch_netem"):
+    for module in ("virtio_net", "e1000e", "e1000", "vmxnet3", "sch_netem"):
         subprocess.run(["modprobe", module], check=True)
     pathlib.Path("/proc/sys/vm/nr_hugepages").write_text("160")
     subprocess.run(["mount", "-t", "hugetlbfs", "none", "/dev/hugepages"], check=True)
@@ -224,20 +270,17 @@ def run_check(name, nic):
         t.show_logs()
         t.end()
     t.clean()
-    say("result", nic=nic.model, check=name, problem=problem,
+    say("result", nic=nic.model, check=name, problem=problem, sent=getattr(t, "sent", 0),
         seconds=round(time.monotonic() - begun, 1))
 
 
 def main():
     sys.stdout = sys.stderr = open("/dev/ttyS0", "w", buffering=1)
-    os.environ["TESTS_TARGET"] = str(harness.TARGET)
     prepare()
-    models = pathlib.Path("/run/out/nics").read_text().split()
-    nics = [Nic(number, model) for number, model in enumerate(models)]
-    for nic in nics:
-        nic.hand_over()
-    for nic in nics:
-        for name in CHECKS:
+    plan = json.loads(pathlib.Path("/run/out/plan").read_text())
+    for number, (model, checks) in enumerate(plan):
+        nic = Nic(number, model)
+        for name in checks:
             run_check(name, nic)
     say("end", iommu_groups=len(os.listdir("/sys/kernel/iommu_groups")))
 

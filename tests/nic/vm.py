@@ -44,6 +44,7 @@ START = """
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/run TERM=dumb LC_ALL=C.UTF-8
 : > /run/out/up
 ip link set lo up
+export TESTS_TARGET={binaries}
 /usr/bin/python3 {guest} </dev/null
 echo $? > /run/out/status
 sync
@@ -66,14 +67,27 @@ def version():
     return next(iter(sorted(os.listdir(KERNEL / "lib" / "modules"))))
 
 
+def download_kernel():
+    """Fetches the package into WORK; its name."""
+    depends = run("apt-cache", "depends", "linux-image-amd64").split()
+    package = next((word for word in depends if word.startswith("linux-image-6")), None)
+    if package is None:
+        raise Unable("apt knows no linux-image-amd64")
+    run("apt-get", "download", "-q", package)
+    return package
+
+
 def unpack_kernel():
     """Debian's newest kernel of this release, unpacked and indexed."""
     if (KERNEL / "ready").exists():
         return
     shutil.rmtree(KERNEL, ignore_errors=True)
-    depends = run("apt-cache", "depends", "linux-image-amd64").split()
-    package = next(word for word in depends if word.startswith("linux-image-6"))
-    run("apt-get", "download", "-q", package)
+    try:
+        package = download_kernel()
+    except Unable:
+        # The lists may be old or absent, or a mirror had its moment.
+        run("apt-get", "update", "-q")
+        package = download_kernel()
     archive = max(WORK.glob(f"{package}_*.deb"), key=lambda path: path.stat().st_mtime)
     run("dpkg", "-x", archive, KERNEL)
     archive.unlink()
@@ -108,7 +122,7 @@ class Computer:
     """One boot. `nics` are QEMU's device models, in the order of their PCI slots from 2 on; they and
     the peer's are on one wire, which is recorded in `out`/wire.pcap."""
 
-    def __init__(self, nics, guest, out, peer_slot):
+    def __init__(self, nics, guest, binaries, out, peer_slot):
         WORK.mkdir(parents=True, exist_ok=True)
         unpack_kernel()
         self.initramfs = WORK / "initramfs.cpio"
@@ -116,6 +130,11 @@ class Computer:
         self.nics, self.guest, self.out, self.peer_slot = nics, guest, out, peer_slot
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
+        # Copies: what is built meanwhile must not change below the guest.
+        self.binaries = WORK / "binaries"
+        self.binaries.mkdir(exist_ok=True)
+        for binary in binaries:
+            shutil.copy(binary, self.binaries)
         self.wire = out / "wire.pcap"
         self.console = out / "console.log"
         self.monitor = WORK / "monitor.sock"
@@ -148,7 +167,7 @@ class Computer:
 
     def boot(self, timeout, on_line):
         """Runs to power-off; the guest's status. Hands each line of its console to `on_line`."""
-        (self.out / "start").write_text(START.format(guest=self.guest))
+        (self.out / "start").write_text(START.format(guest=self.guest, binaries=self.binaries))
         for _ in range(3):
             self.monitor.unlink(missing_ok=True)
             self.console.write_text("")

@@ -50,21 +50,17 @@ fn settings(arguments: &RunArguments) -> Result<Settings, Failure> {
     if arguments.verbose > 0 {
         flags.set("verbose", &arguments.verbose.to_string(), "-v");
     }
-    let settings = arguments.settings.load(&flags)?;
-    if !arguments.inherit {
-        return Ok(settings);
+    if arguments.inherit {
+        let known = arguments.settings.gather(&flags)?;
+        inherit(&known, &arguments.settings, &mut flags)?;
     }
-    inherit(&settings.device, &arguments.settings, &mut flags)?;
     Ok(arguments.settings.load(&flags)?)
 }
 
 /// Adds what the kernel knew of the card, where no flag says otherwise.
-fn inherit(
-    device: &DeviceSpec,
-    given: &SettingFlags,
-    flags: &mut Layer,
-) -> Result<(), SettingError> {
+fn inherit(known: &Settings, given: &SettingFlags, flags: &mut Layer) -> Result<(), SettingError> {
     const ORIGIN: &str = "--inherit";
+    let device = &known.device;
     let bad = |problem, remedy| SettingError::new("device", &device.to_string(), problem, remedy);
     let DeviceSpec::Pci { address } = device else {
         return Err(bad(
@@ -84,6 +80,9 @@ fn inherit(
     }
     if let (None, Some(mtu)) = (&given.mtu, record.mtu) {
         flags.set("mtu", &mtu.to_string(), ORIGIN);
+    }
+    if let (None, Some(mac)) = (known.mac, &record.mac) {
+        flags.set("mac", mac, ORIGIN);
     }
     Ok(())
 }

@@ -215,6 +215,20 @@ impl Settings {
         variables: impl IntoIterator<Item = (OsString, OsString)>,
         flags: &Layer,
     ) -> Result<Self, SettingError> {
+        let settings = Self::gather(config, variables, flags)?;
+        settings.validate()?;
+        Ok(settings)
+    }
+
+    /// As [`Settings::load`], of what may not be complete yet.
+    ///
+    /// # Errors
+    /// As [`Settings::load`], but for what only makes sense as a whole.
+    pub fn gather(
+        config: Option<&Path>,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+        flags: &Layer,
+    ) -> Result<Self, SettingError> {
         let variables: Vec<_> = variables.into_iter().collect();
         let named = variables.iter().find(|(name, _)| name == CONFIG_VARIABLE);
         let file = match (config, named) {
@@ -229,7 +243,6 @@ impl Settings {
         settings.apply(&file)?;
         settings.apply(&Layer::from_variables(variables)?)?;
         settings.apply(flags)?;
-        settings.validate()?;
         Ok(settings)
     }
 

@@ -147,11 +147,26 @@ impl Port {
         };
         self.answer(result, setting, "it has no Ethernet address", mark)?;
         self.mac = match self.config.mac {
-            Some(mac) => MacAddr(mac),
+            Some(mac) => {
+                self.take_address(mac, octets);
+                MacAddr(mac)
+            }
             None if self.config.kind == DeviceKind::Tap => MacAddr(other_end(octets)),
             None => MacAddr(octets),
         };
         Ok(())
+    }
+
+    /// Makes a card receive frames for `wanted`: as its own address, or, where the driver cannot set
+    /// that, because it receives everything. Devices in software have no filter.
+    fn take_address(&mut self, wanted: [u8; 6], own: [u8; 6]) {
+        if self.config.kind != DeviceKind::Pci || wanted == own {
+            return;
+        }
+        let mut address = sys::rte_ether_addr { addr_bytes: wanted };
+        // SAFETY: the call reads six octets.
+        let set = unsafe { sys::rte_eth_dev_default_mac_addr_set(self.id, &mut address) };
+        self.config.promiscuous |= set != 0;
     }
 
     fn info(&self, setting: &str) -> Result<sys::rte_eth_dev_info, Error> {
