@@ -315,8 +315,15 @@ class Test:
 
     def nothing_left(self, timeout=15):
         """Waits until no keeper, TAP or control socket is left."""
-        self.until(lambda: not self.leftovers(), timeout,
-                   f"nothing to be left behind; there is {', '.join(self.leftovers())}")
+        try:
+            self.until(lambda: not self.leftovers(), timeout, "nothing to be left behind")
+        except Failed as failed:
+            # What a keeper waits for is in its sockets, and why it goes on in its counters.
+            for words in (["ss", "-a"], ["stats"]):
+                done = subprocess.run([ONWIRE, *words], capture_output=True, text=True,
+                                      timeout=15, env=self.environment())
+                print(f"  -- onwire {' '.join(words)}: {done.stdout}{done.stderr}", flush=True)
+            raise Failed(f"{failed}; there is {', '.join(self.leftovers())}") from None
 
     def show_logs(self):
         for process in self.processes:

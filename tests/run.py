@@ -30,8 +30,31 @@ sys.dont_write_bytecode = True
 class Report:
     """Counts and prints results."""
 
+    # A machine that others use may make a test late; more of them are no accident.
+    MOST_REPEATED = 2
+
     def __init__(self, colour):
-        self.passed, self.failed, self.colour = 0, [], colour
+        self.passed, self.failed, self.repeated, self.colour = 0, [], [], colour
+
+    def judge(self, name, attempt, first=None):
+        """Runs a test, and once more if it fails; `attempt()`: (passed, seconds, log, note).
+
+        `first` is what the first attempt gave if that has been made already.
+        """
+        passed, seconds, log, note = first or attempt()
+        if not passed and len(self.repeated) < self.MOST_REPEATED:
+            self.repeated.append(name)
+            print(f"AGAIN {name} ({seconds:.1f} s): it failed, saying", flush=True)
+            self.show(log)
+            passed, seconds, log, note = attempt()
+            note = f"at the second attempt {note}".rstrip()
+        self.add(name, passed, seconds, log, note)
+
+    def show(self, log):
+        if log and log.exists():
+            for line in log.read_text(errors="replace").splitlines()[-60:]:
+                print(f"     {line}")
+            print(f"     (all of it: {log})", flush=True)
 
     def add(self, name, passed, seconds, log, note=""):
         word = "PASS" if passed else "FAIL"
@@ -42,10 +65,7 @@ class Report:
             self.passed += 1
             return
         self.failed.append(name)
-        if log and log.exists():
-            for line in log.read_text(errors="replace").splitlines()[-40:]:
-                print(f"     {line}")
-            print(f"     (all of it: {log})", flush=True)
+        self.show(log)
 
 
 def run_logged(argv, log, timeout, env=None, cwd=None):
@@ -92,8 +112,12 @@ def run_e2e(report, words, _jobs):
     for path, function, name, timeout in scenarios(words):
         log = LOGS / "e2e" / f"{name}.log"
         argv = UNSHARE + [PYTHON, TESTS / "inside.py", path, function]
-        status, seconds = run_logged(argv, log, timeout)
-        report.add(f"e2e {name}", status == 0, seconds, log)
+
+        def attempt(argv=argv, log=log, timeout=timeout):
+            status, seconds = run_logged(argv, log, timeout)
+            return status == 0, seconds, log, ""
+
+        report.judge(f"e2e {name}", attempt)
 
 
 # -- C programs, on the kernel and on onwire ------------------------------------------------------
@@ -127,27 +151,31 @@ def build_c_tests(report):
 
 
 def run_c(report, words, _jobs):
-    import harness
-
     out, names = build_c_tests(report)
     for name in names:
         if words and not any(word in name for word in words):
             continue
-        begun = time.monotonic()
-        kernel, stack, paths, verdict = (
-            LOGS / "c" / f"{name}.{kind}" for kind in ("kernel", "onwire", "paths", "log"))
-        paths.unlink(missing_ok=True)
-        run = [TESTS / "world.sh", out / name]
-        on_kernel, _ = run_logged(UNSHARE + run, kernel, 90)
-        environment = {**os.environ, "CTEST_PATHS": str(paths), "ONWIRE_TCP_TIME_WAIT_MS": "60000"}
-        run = [TESTS / "world.sh", harness.ONWIRE, "run", "--quiet", "--loopback", "stack", "--",
-               out / name]
-        on_stack, _ = run_logged(UNSHARE + run, stack, 90, env=environment)
-        took = paths.read_text().split() if paths.exists() else []
-        problems = compare_c(name, kernel, stack, on_kernel, on_stack, took)
-        verdict.write_text("\n".join(problems) + "\n")
-        note = f"{took.count('stack')} sockets checked on the stack" if took else ""
-        report.add(f"c {name}", not problems, time.monotonic() - begun, verdict, note)
+        report.judge(f"c {name}", lambda program=out / name: run_c_test(program))
+
+
+def run_c_test(program):
+    """One program on the kernel and on the stack: (equal, seconds, log, note)."""
+    import harness
+
+    begun = time.monotonic()
+    kernel, stack, paths, verdict = (
+        LOGS / "c" / f"{program.name}.{kind}" for kind in ("kernel", "onwire", "paths", "log"))
+    paths.unlink(missing_ok=True)
+    run = [TESTS / "world.sh", program]
+    on_kernel, _ = run_logged(UNSHARE + run, kernel, 90)
+    environment = {**os.environ, "CTEST_PATHS": str(paths), "ONWIRE_TCP_TIME_WAIT_MS": "60000"}
+    run = [TESTS / "world.sh", harness.ONWIRE, "run", "--quiet", "--loopback", "stack", "--", program]
+    on_stack, _ = run_logged(UNSHARE + run, stack, 90, env=environment)
+    took = paths.read_text().split() if paths.exists() else []
+    problems = compare_c(program.name, kernel, stack, on_kernel, on_stack, took)
+    verdict.write_text("\n".join(problems) + "\n")
+    note = f"{took.count('stack')} sockets checked on the stack" if took else ""
+    return not problems, time.monotonic() - begun, verdict, note
 
 
 def compare_c(name, kernel, stack, on_kernel, on_stack, took):
@@ -230,6 +258,8 @@ def main():
     LOGS.mkdir(parents=True, exist_ok=True)
     (LOGS / f"{'-'.join(arguments.suites) or 'default'}.count").write_text(
         f"{report.passed} {len(report.failed)}\n")
+    for name in report.repeated:
+        print(f"run twice: {name}")
     for name in report.failed:
         print(f"failed: {name}")
     print(f"{report.passed} passed, {len(report.failed)} failed")

@@ -87,8 +87,8 @@ def run(report, words, jobs, logs, world):
         verdict.write_text("\n".join(problems) + "\n")
         note = (f"{compared} cases, {compared - differing - differences} equal, "
                 f"{differing} differ as listed; {figures}")
-        return f"python {module}", not problems, time.monotonic() - begun, verdict, note
+        return not problems, time.monotonic() - begun, verdict, note
 
     with concurrent.futures.ThreadPoolExecutor(max(1, min(jobs, 2))) as pool:
-        for result in pool.map(both, modules):
-            report.add(*result)
+        for one, first in zip(modules, pool.map(both, modules)):
+            report.judge(f"python {one[0]}", lambda one=one: both(one), first)

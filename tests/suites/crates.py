@@ -140,10 +140,10 @@ def run(report, words, jobs, logs, world):
         tail = log.read_text(errors="replace")[-1500:] if problems else ""
         verdict.write_text("\n".join(problems) + f"\n{tail}\n")
         note = f"{compared} tests, {differing} differ as listed; {figures}"
-        return f"crates {name}", not problems, time.monotonic() - begun, verdict, note
+        return not problems, time.monotonic() - begun, verdict, note
 
     chosen = [item for item in sorted(binaries.items())
               if not words or any(word in item[0] for word in words)]
     with concurrent.futures.ThreadPoolExecutor(max(1, min(jobs, 2))) as pool:
-        for result in pool.map(both, chosen):
-            report.add(*result)
+        for one, first in zip(chosen, pool.map(both, chosen)):
+            report.judge(f"crates {one[0]}", lambda one=one: both(one), first)
