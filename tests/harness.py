@@ -93,9 +93,11 @@ class Test:
         self.tmp = pathlib.Path(tempfile.mkdtemp(prefix=f"onwire-{name}-"))
         self.processes = []
         self.begun = time.monotonic()
-        # TIME-WAIT is shortened so that keepers leave soon; one scenario tests Linux's length.
+        # TIME-WAIT, and how often an orphan whose peer has gone is repeated (as on Linux that can
+        # take minutes), are shortened so that keepers leave soon; one scenario tests Linux's length.
         self.run_dir = self.tmp / "run"
-        self.env = {"ONWIRE_TCP_TIME_WAIT_MS": "100", "ONWIRE_RUN_DIR": str(self.run_dir)}
+        self.env = {"ONWIRE_TCP_TIME_WAIT_MS": "100", "ONWIRE_TCP_ORPHAN_RETRIES": "3",
+                    "ONWIRE_RUN_DIR": str(self.run_dir)}
 
     # -- progress -----------------------------------------------------------------------------
 
@@ -313,7 +315,7 @@ class Test:
         found += [f"file {path}" for path in self.run_dir.glob("*.sock")]
         return found
 
-    def nothing_left(self, timeout=15):
+    def nothing_left(self, timeout=30):
         """Waits until no keeper, TAP or control socket is left."""
         try:
             self.until(lambda: not self.leftovers(), timeout, "nothing to be left behind")

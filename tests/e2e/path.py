@@ -9,8 +9,7 @@ PATHS = ["0.1:1ms", "1:20ms", "3:1ms", "0:20ms:5"]
 PAIRS = ["kernel to kernel", "onwire to onwire", "onwire to kernel", "kernel to onwire"]
 
 
-# The wire is cut while the ends still take leave: their keepers try for as long as Linux would.
-@scenario(timeout=150, skip_leftovers=True)
+@scenario(timeout=180)
 def test_goodput_on_bad_paths_is_that_of_the_kernel(t):
     """The same losses (by a seed) for four pairs of TCPs: none stalls, is reset or is much slower.
 
