@@ -134,7 +134,8 @@ impl Engine {
             let mut held = self.shared.enter()?;
             let description = self.file(file).ok_or(Error::BadDescriptor)?;
             held.hold(self.slot(), Target::File(file.index()), 1)?;
-            description.pass(tag, self.slot());
+            let passing = &self.shared.passing[file.index() as usize];
+            description.pass(passing, tag, self.slot());
             Ok(())
         })
     }
@@ -145,16 +146,17 @@ impl Engine {
     pub fn take_passed(&self, tag: u64) -> Option<FileId> {
         guarded(|| {
             let mut held = self.shared.enter()?;
-            let files = self.shared.files.iter().take(held.world.files.watermark() as usize);
-            let known = files.enumerate().filter(|(_, file)| file.was_passed_as(tag));
-            let live = known.filter_map(|(at, file)| {
+            let files = self.shared.files.iter().zip(self.shared.passing);
+            let used = files.take(held.world.files.watermark() as usize).enumerate();
+            let known = used.filter(|(_, (file, passing))| file.was_passed_as(passing, tag));
+            let live = known.filter_map(|(at, (_, passing))| {
                 let id = held.world.files.handle_at(at as u32).and_then(FileId::from_handle)?;
-                Some((id, file))
+                Some((id, passing))
             });
-            let (id, file) = live.into_iter().next().ok_or(Error::BadDescriptor)?;
+            let (id, passing) = live.into_iter().next().ok_or(Error::BadDescriptor)?;
             let target = Target::File(id.index());
             held.hold(self.slot(), target, 1)?;
-            if let Some(passer) = file.take() {
+            if let Some(passer) = passing.take() {
                 held.drop_one(passer, target);
             }
             Ok(id)
@@ -517,7 +519,8 @@ impl Held<'_> {
             return Err(error);
         }
         let file = &self.shared.files[handle.index() as usize];
-        file.begin(kind, family, Some(socket));
+        let passing = &self.shared.passing[handle.index() as usize];
+        file.begin(passing, kind, family, Some(socket));
         file.publish(handle.generation());
         self.world.shard.set_owner(socket, id.to_bits());
         self.shared.open_files.fetch_add(1, Ordering::Relaxed);

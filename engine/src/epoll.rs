@@ -139,12 +139,21 @@ pub(crate) struct Entry {
     pub(crate) file: u32,
     fd: libc::c_int,
     pub(crate) events: u32,
-    data: u64,
+    /// In two halves, so that an entry has no gaps.
+    data: [u32; 2],
     /// False after `EPOLLONESHOT` has reported, until it is modified.
     pub(crate) armed: bool,
     pub(crate) ready: Link,
     pub(crate) in_set: Link,
     pub(crate) in_file: Link,
+}
+
+const fn halves(data: u64) -> [u32; 2] {
+    [data as u32, (data >> 32) as u32]
+}
+
+const fn whole([low, high]: [u32; 2]) -> u64 {
+    (high as u64) << 32 | low as u64
 }
 
 impl Entry {
@@ -219,7 +228,7 @@ impl Held<'_> {
             file,
             fd: change.fd,
             events: change.events,
-            data: change.data,
+            data: halves(change.data),
             armed: true,
             ready: Link::default(),
             in_set: Link::default(),
@@ -239,7 +248,7 @@ impl Held<'_> {
             return Err(EpollError::Invalid);
         }
         entry.events = change.events;
-        entry.data = change.data;
+        entry.data = halves(change.data);
         entry.armed = true;
         self.look_at_entry(index);
         Ok(())
@@ -334,7 +343,7 @@ impl Held<'_> {
                 continue;
             }
             let Some(entry) = self.world.entries.at_mut(index) else { continue };
-            events[found] = libc::epoll_event { events: ready, u64: entry.data };
+            events[found] = libc::epoll_event { events: ready, u64: whole(entry.data) };
             found += 1;
             if entry.events & EPOLLONESHOT as u32 != 0 {
                 entry.armed = false;
@@ -407,7 +416,12 @@ impl Held<'_> {
             at = entry.in_file.next();
             let set = self.world.sets.handle_at(entry.set).and_then(EpollId::from_handle);
             if let Some(set) = set {
-                each(EpollEntry { set, fd: entry.fd, events: entry.events, data: entry.data });
+                each(EpollEntry {
+                    set,
+                    fd: entry.fd,
+                    events: entry.events,
+                    data: whole(entry.data),
+                });
             }
         }
     }

@@ -132,12 +132,12 @@ reasons! {
 /// One open file description. Shared by every process; its fields are atomics. All-zero is an
 /// entry that was never used.
 #[derive(Debug)]
-#[repr(align(64))]
+#[repr(align(32))]
 pub struct File {
     /// Equal to the handle's while the description lives; 0 otherwise.
     generation: AtomicU32,
-    kind: AtomicU8,
-    family: AtomicU8,
+    /// [`UDP`], [`V6`] and [`PASSED`].
+    nature: AtomicU8,
     path: AtomicU8,
     reason: AtomicU8,
     nonblocking: AtomicBool,
@@ -147,17 +147,30 @@ pub struct File {
     events: AtomicU32,
     /// For the caller's own use (shared by all descriptors in all processes), zero at first.
     pub caller_flags: AtomicU32,
-    /// The name under which descriptors of it were passed on; 0 means none was.
-    passed_as: AtomicU64,
-    /// How many of those nobody has taken yet.
-    in_flight: AtomicU32,
-    /// The slot of the process that holds them meanwhile.
-    passer: AtomicU32,
     /// Whom `SIGIO` and `SIGURG` are for, as `F_SETOWN` says it: a process, a group if negative,
     /// nobody if zero.
     owner: AtomicI32,
     /// See [`Notice`].
     notice: AtomicU32,
+}
+
+/// It is a datagram socket.
+const UDP: u8 = 1;
+/// It was created as an IPv6 one.
+const V6: u8 = 2;
+/// Descriptors of it were passed on: there is something in its [`Passing`].
+const PASSED: u8 = 4;
+
+/// What is on its way to other processes (`SCM_RIGHTS`), beside its description: few ever are, and
+/// the memory of others is not touched. All-zero is nothing.
+#[derive(Debug)]
+pub(crate) struct Passing {
+    /// The name under which descriptors were passed on; 0 means none was.
+    tag: AtomicU64,
+    /// How many of those nobody has taken yet.
+    in_flight: AtomicU32,
+    /// The slot of the process that holds them meanwhile.
+    passer: AtomicU32,
 }
 
 /// What the owner of a description is told, packed: the signal in the lowest octet (0: `SIGIO`),
@@ -195,13 +208,13 @@ impl File {
     /// What it was created as.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        if self.kind.load(Ordering::Relaxed) == Kind::Udp as u8 { Kind::Udp } else { Kind::Tcp }
+        if self.nature.load(Ordering::Relaxed) & UDP != 0 { Kind::Udp } else { Kind::Tcp }
     }
 
     /// What it was created as.
     #[must_use]
     pub fn family(&self) -> Family {
-        if self.family.load(Ordering::Relaxed) == 6 { Family::V6 } else { Family::V4 }
+        if self.nature.load(Ordering::Relaxed) & V6 != 0 { Family::V6 } else { Family::V4 }
     }
 
     /// Its socket; `None` once [`crate::Engine::surrender`] gave it to the kernel.
@@ -278,14 +291,23 @@ impl File {
     }
 
     /// Begins a description; `publish` makes it visible.
-    pub(crate) fn begin(&self, kind: Kind, family: Family, socket: Option<SocketId>) {
-        self.kind.store(kind as u8, Ordering::Relaxed);
-        self.family.store(if family == Family::V6 { 6 } else { 4 }, Ordering::Relaxed);
+    pub(crate) fn begin(
+        &self,
+        passing: &Passing,
+        kind: Kind,
+        family: Family,
+        socket: Option<SocketId>,
+    ) {
+        if self.nature.load(Ordering::Relaxed) & PASSED != 0 {
+            passing.tag.store(0, Ordering::Relaxed);
+            passing.in_flight.store(0, Ordering::Relaxed);
+        }
+        let nature = if kind == Kind::Udp { UDP } else { 0 };
+        let nature = nature | if family == Family::V6 { V6 } else { 0 };
+        self.nature.store(nature, Ordering::Relaxed);
         self.nonblocking.store(false, Ordering::Relaxed);
         self.events.store(0, Ordering::Relaxed);
         self.caller_flags.store(0, Ordering::Relaxed);
-        self.passed_as.store(0, Ordering::Relaxed);
-        self.in_flight.store(0, Ordering::Relaxed);
         self.owner.store(0, Ordering::Relaxed);
         self.notice.store(0, Ordering::Relaxed);
         self.set_path(Path::Undecided, Reason::None);
@@ -310,24 +332,21 @@ impl File {
     }
 
     /// One more descriptor is on its way, held by `passer`.
-    pub(crate) fn pass(&self, tag: u64, passer: u32) {
-        self.passed_as.store(tag, Ordering::Relaxed);
-        self.passer.store(passer, Ordering::Relaxed);
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn pass(&self, passing: &Passing, tag: u64, passer: u32) {
+        self.nature.fetch_or(PASSED, Ordering::Relaxed);
+        passing.tag.store(tag, Ordering::Relaxed);
+        passing.passer.store(passer, Ordering::Relaxed);
+        passing.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether it was passed on under this name.
-    pub(crate) fn was_passed_as(&self, tag: u64) -> bool {
-        tag != 0 && self.passed_as.load(Ordering::Relaxed) == tag
+    pub(crate) fn was_passed_as(&self, passing: &Passing, tag: u64) -> bool {
+        tag != 0
+            && self.nature.load(Ordering::Relaxed) & PASSED != 0
+            && passing.tag.load(Ordering::Relaxed) == tag
     }
 
     /// A descriptor has arrived: whose hold on it ends.
-    pub(crate) fn take(&self) -> Option<u32> {
-        let flying = self.in_flight.load(Ordering::Relaxed);
-        self.in_flight.store(flying.saturating_sub(1), Ordering::Relaxed);
-        (flying > 0).then(|| self.passer.load(Ordering::Relaxed))
-    }
-
     /// Under the lock: nobody else counts at the same time.
     #[inline]
     pub(crate) fn count_event(&self) {
@@ -340,13 +359,38 @@ impl File {
     }
 }
 
+impl Passing {
+    /// A descriptor has arrived: whose hold on it ends.
+    pub(crate) fn take(&self) -> Option<u32> {
+        let flying = self.in_flight.load(Ordering::Relaxed);
+        self.in_flight.store(flying.saturating_sub(1), Ordering::Relaxed);
+        (flying > 0).then(|| self.passer.load(Ordering::Relaxed))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn what_was_passed_on_is_forgotten_by_the_next_description() {
+        // SAFETY: all-zero is a description that was never used, and nothing on its way.
+        let (file, passing): (File, Passing) = unsafe { core::mem::zeroed() };
+        file.begin(&passing, Kind::Udp, Family::V6, None);
+        assert!(file.kind() == Kind::Udp && file.family() == Family::V6);
+        file.pass(&passing, 7, 3);
+        assert!(file.was_passed_as(&passing, 7) && !file.was_passed_as(&passing, 0));
+        assert_eq!((passing.take(), passing.take()), (Some(3), None));
+        file.pass(&passing, 7, 3);
+        file.begin(&passing, Kind::Tcp, Family::V4, None);
+        assert!(file.kind() == Kind::Tcp && file.family() == Family::V4);
+        assert!(!file.was_passed_as(&passing, 7));
+        assert_eq!(passing.take(), None);
+    }
+
+    #[test]
     fn the_owner_of_a_description_is_one_cache_line_away() {
-        assert_eq!(size_of::<File>(), 64);
+        assert_eq!(size_of::<File>(), 32);
         // SAFETY: all-zero is a description that was never used.
         let file: File = unsafe { core::mem::zeroed() };
         assert_eq!(file.owner(), None);

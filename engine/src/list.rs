@@ -15,15 +15,18 @@ pub struct List {
 /// An entry's place in a list, as index + 1; 0 means none.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Link {
+    /// [`FIRST`] for the first of a list; 0 for what is in none.
     previous: u32,
     next: u32,
-    linked: bool,
 }
+
+/// In place of the one before: there is none.
+const FIRST: u32 = u32::MAX;
 
 impl Link {
     /// Whether the entry is in a list.
     pub const fn is_linked(self) -> bool {
-        self.linked
+        self.previous != 0
     }
 
     /// The entry after this one.
@@ -47,7 +50,7 @@ impl List {
     pub fn push<T>(&mut self, slab: &mut Slab<T>, index: u32, link: fn(&mut T) -> &mut Link) {
         let last = self.last;
         if let Some(entry) = slab.at_mut(index) {
-            *link(entry) = Link { previous: last, next: 0, linked: true };
+            *link(entry) = Link { previous: if last == 0 { FIRST } else { last }, next: 0 };
             match last.checked_sub(1).and_then(|last| slab.at_mut(last)) {
                 Some(before) => link(before).next = index + 1,
                 None => self.first = index + 1,
@@ -60,16 +63,18 @@ impl List {
     pub fn remove<T>(&mut self, slab: &mut Slab<T>, index: u32, link: fn(&mut T) -> &mut Link) {
         let Some(entry) = slab.at_mut(index) else { return };
         let own = core::mem::take(link(entry));
-        if !own.linked {
-            return;
-        }
-        match own.previous.checked_sub(1).and_then(|at| slab.at_mut(at)) {
+        let before = match own.previous {
+            0 => return,
+            FIRST => 0,
+            before => before,
+        };
+        match before.checked_sub(1).and_then(|at| slab.at_mut(at)) {
             Some(before) => link(before).next = own.next,
             None => self.first = own.next,
         }
         match own.next.checked_sub(1).and_then(|at| slab.at_mut(at)) {
             Some(after) => link(after).previous = own.previous,
-            None => self.last = own.previous,
+            None => self.last = before,
         }
     }
 }

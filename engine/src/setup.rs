@@ -482,11 +482,12 @@ fn build_shared(
         return Err(format!("address {address}: {mac} on the link already has it; choose another"));
     }
     // SAFETY: all of these are atomics, for which zero is a value.
-    let (locks, words, bells, file_table) = unsafe {
+    let (locks, words, bells, file_table, passing) = unsafe {
         (
             region::zeroed_slice::<SharedLock>(1).ok_or_else(too_small)?,
             region::zeroed_slice(WAITERS).ok_or_else(too_small)?,
             region::zeroed_slice(DOORBELLS).ok_or_else(too_small)?,
+            region::zeroed_slice(files).ok_or_else(too_small)?,
             region::zeroed_slice(files).ok_or_else(too_small)?,
         )
     };
@@ -496,7 +497,8 @@ fn build_shared(
         let nic = Nic::new(queue, lock.dirty_flag(), link);
         let world = World::new(Shard::new(stack, nic, seed), files);
         let doorbells = Doorbells::new(bells, id);
-        let parts = Parts { lock, link, world, files: file_table, waiters: words, doorbells, id };
+        let files = file_table;
+        let parts = Parts { lock, link, world, files, passing, waiters: words, doorbells, id };
         &*Box::leak(Box::new(Shared::new(parts)))
     });
     lock.mark_clean();

@@ -1,7 +1,7 @@
 //! The root of the region, and the way in: taking the lock, driving the port, leaving.
 
 use crate::doorbell::Doorbells;
-use crate::file::{File, FileId};
+use crate::file::{File, FileId, Passing};
 use crate::link::Link;
 use crate::lock::{SharedLock, Taken};
 use crate::rx_watch::Arming;
@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     world: UnsafeCell<World>,
     wakes: UnsafeCell<Wakes>,
     pub(crate) files: &'static [File],
+    /// Of each description; as many as there are of those.
+    pub(crate) passing: &'static [Passing],
     pub(crate) waiters: &'static [WaiterWord],
     pub(crate) doorbells: Doorbells,
     pub(crate) sleepers: Sleepers,
@@ -67,6 +69,8 @@ pub(crate) struct Parts {
     pub(crate) link: &'static Link,
     pub(crate) world: World,
     pub(crate) files: &'static [File],
+    /// Of each description; as many as there are of those.
+    pub(crate) passing: &'static [Passing],
     pub(crate) waiters: &'static [WaiterWord],
     pub(crate) doorbells: Doorbells,
     pub(crate) id: u64,
@@ -74,13 +78,14 @@ pub(crate) struct Parts {
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { lock, link, world, files, waiters, doorbells, id } = parts;
+        let Parts { lock, link, world, files, passing, waiters, doorbells, id } = parts;
         Shared {
             lock,
             link,
             world: UnsafeCell::new(world),
             wakes: UnsafeCell::new(Wakes::default()),
             files,
+            passing,
             waiters,
             doorbells,
             sleepers: Sleepers::default(),

@@ -432,3 +432,22 @@ impl World {
         self.files.handle_at(index).and_then(FileId::from_handle)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::File;
+
+    #[test]
+    fn an_idle_connection_costs_at_most_a_kibibyte_all_told() {
+        let mut parts = stack::tcp::footprint::IDLE_CONNECTION.to_vec();
+        parts.extend([
+            ("its description", size_of::<File>()),
+            ("what hangs on the description", Slab::<FileLinks>::ENTRY),
+            ("a process's hold on it", Slab::<Reference>::ENTRY),
+            ("an entry of an epoll set", Slab::<Entry>::ENTRY),
+        ]);
+        let sum: usize = parts.iter().map(|(_, octets)| octets).sum();
+        assert!(sum <= 1_024, "{sum}: {parts:#?}");
+    }
+}

@@ -27,6 +27,9 @@ const PREV: usize = 1;
 const FIRST: u32 = u32::MAX;
 
 impl IndexList {
+    /// Octets for each index.
+    pub const EACH: usize = size_of::<[u32; 2]>();
+
     /// A list for indices below `bound`.
     #[must_use]
     pub fn new(bound: usize) -> Self {
@@ -131,6 +134,9 @@ pub struct IndexBuckets {
 const BUCKET: u32 = 1 << 31;
 
 impl IndexBuckets {
+    /// Octets for each index.
+    pub const EACH: usize = size_of::<[u32; 2]>();
+
     /// `buckets` lists for indices below `bound` (less than 2^31).
     #[must_use]
     pub fn new(buckets: usize, bound: usize) -> Self {

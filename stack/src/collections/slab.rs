@@ -53,6 +53,9 @@ pub struct Slab<T> {
 }
 
 impl<T> Slab<T> {
+    /// Octets that a value takes in the table.
+    pub const ENTRY: usize = size_of::<Entry<T>>();
+
     /// A slab for `capacity` values.
     #[must_use]
     pub fn new(capacity: usize) -> Self {

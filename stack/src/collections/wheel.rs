@@ -49,6 +49,9 @@ fn tick_of(node: &[u32; 4]) -> u64 {
 }
 
 impl TimerWheel {
+    /// Octets for each key.
+    pub const EACH: usize = size_of::<[u32; 4]>();
+
     /// A wheel for keys below `keys`, starting at `Instant::ZERO`.
     #[must_use]
     pub fn new(keys: usize) -> Self {

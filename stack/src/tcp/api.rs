@@ -117,8 +117,7 @@ impl<B: Buffer> Tcp<B> {
     fn clear_connection(&mut self, index: u32) {
         let Some(socket) = self.sockets.at_mut(index) else { return };
         if let Kind::Connected(c) = &mut socket.kind {
-            c.receive.clear(&mut self.pool);
-            c.send.clear(&mut self.pool);
+            c.clear(&mut self.pool, &mut self.rare);
             socket.kind = Kind::Idle;
         }
         socket.done = false;
@@ -224,7 +223,9 @@ impl<B: Buffer> Tcp<B> {
         match first {
             Some(first) if may_send => {
                 let n = opening.load(first.data, &mut self.pool, cx.allocator);
-                socket.after_copy(n, first.zero_copy && options.zero_copy);
+                if n > 0 && first.zero_copy && options.zero_copy {
+                    socket.after_copy(&mut self.zero_copies, index);
+                }
                 n
             }
             None if may_send => {
@@ -437,7 +438,7 @@ impl<B: Buffer> Tcp<B> {
                     self.orphans += 1;
                     socket.counted_orphan = true;
                     c.shut_read = true;
-                    c.receive.clear(&mut self.pool);
+                    c.receive.clear(&mut self.pool, &mut self.rare.reports);
                     c.shut_writing();
                     if c.state == State::FinWait2 {
                         c.enter_orphaned_fin_wait_2(&mut env!(

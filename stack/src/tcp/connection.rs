@@ -5,11 +5,13 @@ use super::congestion::{Controller, DeliveryRate, Window};
 use super::counters::TcpCounters;
 use super::demux::Tuple;
 use super::ecn::Ecn;
+use super::loans::{Loans, Name};
 use super::negotiated::{Negotiated, TimestampState};
 use super::opening::early::Outcome;
 use super::path::Paths;
 use super::queue::Pool;
 use super::receive::Receiver;
+use super::receive::report::Report;
 use super::recovery::Recovery;
 use super::reply::{Replies, Reply};
 use super::segment::{Flags, Header};
@@ -49,11 +51,18 @@ pub(crate) struct Stats {
     pub octets_acked: u64,
     pub octets_received: u64,
     pub octets_sent: u64,
-    pub octets_retransmitted: u64,
     pub segments_in: u32,
     pub segments_out: u32,
     pub data_segments_in: u32,
     pub data_segments_out: u32,
+    /// The name of [`Troubles`].
+    pub troubles: Name,
+}
+
+/// What was counted on a connection that something befell: most have none of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Troubles {
+    pub octets_retransmitted: u64,
     pub retransmitted: u32,
     pub out_of_order: u32,
     pub duplicates_reported: u32,
@@ -79,11 +88,18 @@ pub(crate) struct Env<'e, 'c, A: Allocator> {
 pub(crate) struct Rare {
     pub challenge: ChallengeBudget,
     pub paths: Paths,
+    pub reports: Loans<Report>,
+    pub troubles: Loans<Troubles>,
 }
 
 impl Rare {
     pub fn new(sockets: usize, mtu: u16) -> Self {
-        Rare { challenge: ChallengeBudget::new(), paths: Paths::new(sockets, mtu) }
+        Rare {
+            challenge: ChallengeBudget::new(),
+            paths: Paths::new(sockets, mtu),
+            reports: Loans::new(sockets),
+            troubles: Loans::new(sockets),
+        }
     }
 }
 
@@ -92,7 +108,8 @@ impl Rare {
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub tuple: Tuple,
-    pub hash: u64,
+    /// As much of its hash as the demultiplexing table wants.
+    pub hash: u32,
     pub state: State,
     pub negotiated: Negotiated,
     pub timestamps: TimestampState,
@@ -193,7 +210,7 @@ impl Connection {
         let ecn = Ecn::new(from.negotiated.ecn, controller.counts_marks());
         let mut connection = Connection {
             tuple: from.tuple,
-            hash: from.hash,
+            hash: from.hash as u32,
             state: State::Established,
             negotiated: from.negotiated,
             timestamps: from.timestamps,
@@ -276,6 +293,20 @@ impl Connection {
             Readiness::READABLE | Readiness::WRITABLE | Readiness::HANGUP | Readiness::READ_HANGUP;
         if error.is_some() {
             self.edges |= Readiness::ERROR;
+        }
+    }
+
+    /// Gives its memory back, but for what [`Connection::finish`] leaves to be seen.
+    pub fn clear<B>(&mut self, pool: &mut Pool<B>, rare: &mut Rare) {
+        self.receive.clear(pool, &mut rare.reports);
+        self.send.clear(pool);
+        rare.troubles.give_back(&mut self.stats.troubles);
+    }
+
+    /// Counts something that befell it.
+    pub fn count_trouble(&mut self, rare: &mut Rare, count: impl FnOnce(&mut Troubles)) {
+        if let Some(troubles) = rare.troubles.borrow(&mut self.stats.troubles) {
+            count(troubles);
         }
     }
 

@@ -62,8 +62,9 @@ impl<B: Buffer> Tcp<B> {
         if taken > 0 {
             c.limits.begin(Limit::Busy, cx.now);
             c.after_send(&mut self.pool, flags, blocked.is_none());
-            let reported = flags.zero_copy && self.option_sets.get(socket.options).zero_copy;
-            socket.after_copy(taken, reported);
+            if flags.zero_copy && self.option_sets.get(socket.options).zero_copy {
+                socket.after_copy(&mut self.zero_copies, index);
+            }
         }
         match blocked {
             None => {}
@@ -143,7 +144,8 @@ impl<B: Buffer> Tcp<B> {
     /// `WouldBlock` when there is none.
     pub fn receive_completions(&mut self, id: TcpId) -> Result<(u32, u32), Error> {
         let socket = self.sockets.get_mut(id.0).ok_or(Error::BadDescriptor)?;
-        socket.zero_copy.take().ok_or(Error::WouldBlock)
+        let completions = &mut socket.completions;
+        self.zero_copies.take(id.0.index(), completions).ok_or(Error::WouldBlock)
     }
 
     fn socket_of(&self, id: TcpId) -> Result<&Socket, Error> {

@@ -170,6 +170,10 @@ pub(crate) struct Demux {
 }
 
 impl Demux {
+    /// Octets for each entry in a table of any size: a quarter of a bucket, and its share of those
+    /// that overflowed.
+    pub const EACH: usize = size_of::<Bucket>() / FILL + 2;
+
     /// A table for `capacity` entries.
     pub fn new(capacity: usize) -> Self {
         let mut buckets = Vec::with_capacity((capacity / FILL).max(LEAST) + 1);
@@ -379,7 +383,7 @@ mod tests {
         }
         assert_eq!(table.len(), 200_000);
         let octets = (table.buckets.len() + table.overflow.len()) * size_of::<Bucket>();
-        assert!(octets <= 18 * table.len(), "{octets}");
+        assert!(octets <= Demux::EACH * table.len(), "{octets}");
         for (index, hash) in hashes.iter().enumerate() {
             table.remove(*hash, Target::Socket(index as u32));
         }

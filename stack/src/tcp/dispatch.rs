@@ -194,7 +194,7 @@ impl<B: Buffer> Tcp<B> {
                 connection.stats.octets_acked = 1;
                 connection.after_fast_open(&early, acked, again, &mut self.pool, cx.now);
                 if crossing && header.flags.contains(Flags::SYN) {
-                    connection.receive.report_repeated_syn();
+                    connection.receive.report_repeated_syn(&mut self.rare.reports);
                 }
                 connection.edges |= Readiness::WRITABLE;
                 socket.kind = Kind::Connected(connection);

@@ -169,7 +169,7 @@ impl Connection {
             && self.timestamps.is_old(ts.value, env.cx.now)
         {
             env.cx.counters.paws_rejected += 1;
-            self.report_duplicate(arrival);
+            self.report_duplicate(env, arrival);
             self.answer_stray(env, arrival.len > 0);
             return Step::Drop;
         }
@@ -184,7 +184,7 @@ impl Connection {
                 self.challenge(env);
                 return Step::Drop;
             }
-            self.report_duplicate(arrival);
+            self.report_duplicate(env, arrival);
             self.answer_stray(env, arrival.len > 0);
             return Step::Drop;
         }
@@ -192,12 +192,17 @@ impl Connection {
     }
 
     /// The peer sends what we have: our acknowledgment got lost, so let the next ones be quick.
-    pub fn report_duplicate<B>(&mut self, arrival: &Arrival<'_, B>) {
+    pub fn report_duplicate<A: Allocator>(
+        &mut self,
+        env: &mut Env<'_, '_, A>,
+        arrival: &Arrival<'_, A::Buffer>,
+    ) {
         if arrival.len > 0 && arrival.seq.before(self.receive.nxt) {
             self.receive.ack.enter_quick(self.receive.window());
             if self.negotiated.sack {
                 let end = (arrival.seq + arrival.len).min(self.receive.nxt);
-                self.receive.duplicate = Some(SackBlock { start: arrival.seq, end });
+                let block = SackBlock { start: arrival.seq, end };
+                self.receive.report_duplicate(&mut env.rare.reports, block);
             }
         }
     }

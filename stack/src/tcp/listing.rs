@@ -76,6 +76,7 @@ impl<B: Buffer> Tcp<B> {
 
     fn connection_info(&self, c: &Connection, options: &Options, now: Instant, info: &mut TcpInfo) {
         let negotiated = &c.negotiated;
+        let troubles = self.rare.troubles.get(c.stats.troubles).copied().unwrap_or_default();
         let option = |on: bool, bit: u8| if on { bit } else { 0 };
         info.ca_state = c.recovery.phase as u8;
         info.retransmits = c.recovery.timeouts;
@@ -112,7 +113,7 @@ impl<B: Buffer> Tcp<B> {
         info.reordering = u32::from(c.recovery.reordering);
         info.rcv_rtt = c.receive.tune.rtt_us;
         info.rcv_space = c.receive.tune.space;
-        info.total_retrans = c.stats.retransmitted;
+        info.total_retrans = troubles.retransmitted;
         info.max_pacing_rate = options.max_pacing_rate;
         info.pacing_rate = c.pacing_rate(options);
         info.bytes_acked = c.stats.octets_acked;
@@ -128,17 +129,17 @@ impl<B: Buffer> Tcp<B> {
         (info.busy_time, info.rwnd_limited, info.sndbuf_limited) = c.limits.times_us(now);
         info.delivered = c.rate.delivered;
         info.delivered_ce = c.rate.delivered_ce;
-        info.bytes_sent = c.stats.octets_sent + c.stats.octets_retransmitted;
-        info.bytes_retrans = c.stats.octets_retransmitted;
-        info.dsack_dups = c.stats.duplicates_reported;
-        info.reord_seen = c.stats.reorderings;
-        info.rcv_ooopack = c.stats.out_of_order;
+        info.bytes_sent = c.stats.octets_sent + troubles.octets_retransmitted;
+        info.bytes_retrans = troubles.octets_retransmitted;
+        info.dsack_dups = troubles.duplicates_reported;
+        info.reord_seen = troubles.reorderings;
+        info.rcv_ooopack = troubles.out_of_order;
         info.snd_wnd = c.send.window;
         // What the last segment offered, counted from what it acknowledged.
         info.rcv_wnd = c.receive.edge.since(c.receive.acknowledged);
-        info.total_rto = c.stats.timeouts;
-        info.total_rto_recoveries = c.stats.timeout_episodes;
-        info.total_rto_time_ms = c.stats.timeout_ms;
+        info.total_rto = troubles.timeouts;
+        info.total_rto_recoveries = troubles.timeout_episodes;
+        info.total_rto_time_ms = troubles.timeout_ms;
     }
 
     /// Calls `each` with every socket, embryonic connection and TIME-WAIT entry.

@@ -20,9 +20,11 @@ mod data;
 mod demux;
 mod dispatch;
 mod ecn;
+pub mod footprint;
 pub mod info;
 mod input;
 mod listing;
+mod loans;
 mod negotiated;
 mod opening;
 mod option_sets;
@@ -62,7 +64,7 @@ use option_sets::OptionSets;
 use ports::Ports;
 use queue::Pool;
 use reply::Replies;
-use socket::Socket;
+use socket::{Socket, ZeroCopies};
 use time_wait::TimeWaits;
 
 pub use counters::TcpCounters;
@@ -139,6 +141,7 @@ pub struct Tcp<B: Buffer> {
     keys: Keys,
     sockets: Slab<Socket>,
     option_sets: OptionSets,
+    zero_copies: ZeroCopies,
     openings: Slab<Opening>,
     time_waits: TimeWaits,
     pool: Pool<B>,
@@ -187,6 +190,7 @@ impl<B: Buffer> Tcp<B> {
             keys,
             sockets: Slab::new(sockets),
             option_sets: OptionSets::new(sockets),
+            zero_copies: ZeroCopies::new(sockets),
             openings: Slab::new(sockets),
             time_waits: TimeWaits::new(capacity.time_wait),
             pool: Slab::new(capacity.segments + sockets),

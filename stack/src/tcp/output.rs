@@ -157,8 +157,10 @@ impl Connection {
             self.recovery.prr.sent += 1;
         }
         env.cx.counters.retransmitted += 1;
-        self.stats.retransmitted = self.stats.retransmitted.wrapping_add(1);
-        self.stats.octets_retransmitted += len;
+        self.count_trouble(env.rare, |troubles| {
+            troubles.retransmitted = troubles.retransmitted.wrapping_add(1);
+            troubles.octets_retransmitted += len;
+        });
         Ok(Some(transmit))
     }
 
@@ -502,7 +504,7 @@ impl Connection {
         }
         let (congestion, codepoint) = self.ecn.mark(len > 0 && seq.at_or_after(self.send.nxt));
         header.flags = flags | congestion;
-        self.report_blocks(&mut header, len);
+        self.report_blocks(env, &mut header, len);
         self.pending -= Pending::ACK;
         self.timers.ack_at = Instant::FAR_FUTURE;
         self.receive.ack.on_ack_sent();
@@ -515,22 +517,26 @@ impl Connection {
     }
 
     /// RFC 2018 §4 and RFC 2883: as many blocks as fit beside `len` octets of payload.
-    fn report_blocks(&mut self, header: &mut Header, len: u32) {
-        if !self.negotiated.sack {
+    fn report_blocks<A: Allocator>(
+        &mut self,
+        env: &mut Env<'_, '_, A>,
+        header: &mut Header,
+        len: u32,
+    ) {
+        if self.receive.report == 0 || !self.negotiated.sack {
             return;
         }
-        let duplicate = self.receive.duplicate.take();
-        if duplicate.is_none() && self.receive.block_count == 0 {
-            return;
-        }
+        let reports = &mut env.rare.reports;
+        let duplicate = self.receive.take_duplicate(reports);
         let ip = if self.tuple.is_v6() { 40 } else { 20 };
         let used = ip + header.len() as u32 + len + 4;
         let of_path = u32::from(self.negotiated.path_mtu).saturating_sub(used) / 8;
         let of_header = (MAX_HEADER - header.len()).saturating_sub(4) / 8;
         let most = (of_path as usize).min(of_header);
-        let known = self.receive.blocks.iter().take(usize::from(self.receive.block_count));
+        let known = reports.get(self.receive.report).map_or(&[][..], |report| report.blocks());
         for block in duplicate.iter().chain(known).take(most) {
             let _ = header.sack.try_push(*block);
         }
+        self.receive.give_report_back(reports);
     }
 }

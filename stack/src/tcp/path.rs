@@ -239,8 +239,7 @@ impl Connection {
         if search.probe.is_some()
             || self.recovery.phase != Phase::Open
             || self.window.cwnd < LEAST_WINDOW
-            || self.receive.block_count > 0
-            || self.receive.duplicate.is_some()
+            || self.receive.report != 0
             || env.options.path_mtu_discovery == PathMtuDiscovery::Dont
         {
             return Ok(Explored::Nothing);

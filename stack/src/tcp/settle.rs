@@ -117,7 +117,7 @@ impl<B: Buffer> Tcp<B> {
                 return self.detach(index);
             }
             if core::mem::take(&mut socket.registered) {
-                self.demux.remove(c.hash, Target::Socket(index));
+                self.demux.remove(u64::from(c.hash), Target::Socket(index));
             }
             socket.done = true;
         }
@@ -136,7 +136,7 @@ impl<B: Buffer> Tcp<B> {
         let Some(socket) = self.sockets.at_mut(index) else { return };
         let Kind::Connected(c) = &mut socket.kind else { return };
         let entry = TimeWait::new(c, self.option_sets.get(socket.options), expires);
-        let (hash, port) = (c.hash, c.tuple.local_port);
+        let (hash, port) = (u64::from(c.hash), c.tuple.local_port);
         if c.pending.contains(Pending::ACK) {
             self.replies.push(entry.acknowledgment(cx.now), cx.counters);
         }
@@ -193,12 +193,10 @@ impl<B: Buffer> Tcp<B> {
         let Some(mut socket) = self.sockets.remove_at(index) else { return };
         let forget_key = self.option_sets.get(socket.options).fast_open_key;
         self.option_sets.release(socket.options);
+        self.zero_copies.forget(index, &mut socket.completions);
         self.orphans -= u32::from(socket.counted_orphan);
         match &mut socket.kind {
-            Kind::Connected(c) => {
-                c.receive.clear(&mut self.pool);
-                c.send.clear(&mut self.pool);
-            }
+            Kind::Connected(c) => c.clear(&mut self.pool, &mut self.rare),
             Kind::Opening(opening) => {
                 self.pool.remove_at(opening.early.data);
                 if socket.registered {

@@ -41,24 +41,55 @@ pub(crate) enum Kind {
     Connected(Connection),
 }
 
-/// Sends with `MSG_ZEROCOPY`, numbered from 0. Their data is copied, so each is complete at once;
-/// reports that nobody has read join, as in Linux.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct ZeroCopy {
-    next: u32,
-    unread: u32,
+/// Sends with `MSG_ZEROCOPY`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Completions {
+    /// There never was one.
+    None,
+    /// All that are complete have been reported.
+    Reported,
+    /// Some have not.
+    Unread,
 }
 
-impl ZeroCopy {
-    pub fn complete_one(&mut self) {
-        self.next = self.next.wrapping_add(1);
-        self.unread = self.unread.saturating_add(1);
+/// How many sends with `MSG_ZEROCOPY` each socket had, and how many of them have not been
+/// reported. Their data is copied, so each is complete at once; reports that nobody has read join,
+/// as in Linux. Memory of sockets that have none is not touched.
+#[derive(Debug)]
+pub(crate) struct ZeroCopies(Vec<[u32; 2]>);
+
+impl ZeroCopies {
+    pub fn new(sockets: usize) -> Self {
+        ZeroCopies(vec![[0; 2]; sockets])
+    }
+
+    /// The socket at `index` had one more.
+    pub fn complete_one(&mut self, index: u32, completions: &mut Completions) {
+        if let Some([next, unread]) = self.0.get_mut(index as usize) {
+            *next = next.wrapping_add(1);
+            *unread = unread.saturating_add(1);
+            *completions = Completions::Unread;
+        }
     }
 
     /// The first and the last number that have not been reported.
-    pub fn take(&mut self) -> Option<(u32, u32)> {
-        let unread = core::mem::take(&mut self.unread);
-        (unread > 0).then(|| (self.next.wrapping_sub(unread), self.next.wrapping_sub(1)))
+    pub fn take(&mut self, index: u32, completions: &mut Completions) -> Option<(u32, u32)> {
+        if *completions != Completions::Unread {
+            return None;
+        }
+        *completions = Completions::Reported;
+        let [next, unread] = self.0.get_mut(index as usize)?;
+        let unread = core::mem::take(unread);
+        (unread > 0).then(|| (next.wrapping_sub(unread), next.wrapping_sub(1)))
+    }
+
+    /// The socket at `index` is gone.
+    pub fn forget(&mut self, index: u32, completions: &mut Completions) {
+        if core::mem::replace(completions, Completions::None) != Completions::None
+            && let Some(counts) = self.0.get_mut(index as usize)
+        {
+            *counts = [0; 2];
+        }
     }
 }
 
@@ -74,7 +105,7 @@ pub(crate) struct Socket {
     pub options: OptionsId,
     /// `SO_ERROR`.
     pub error: Option<Error>,
-    pub zero_copy: ZeroCopy,
+    pub completions: Completions,
     /// What the program has not been told yet.
     pub edges: Readiness,
     /// The program was told that there is no room to send (Linux: `SOCK_NOSPACE`).
@@ -104,7 +135,7 @@ impl Socket {
             port: 0,
             options,
             error: None,
-            zero_copy: ZeroCopy::default(),
+            completions: Completions::None,
             edges: Readiness::empty(),
             no_space: false,
             orphaned: false,
@@ -117,12 +148,10 @@ impl Socket {
         }
     }
 
-    /// A send took `taken` octets; `reported`: with `MSG_ZEROCOPY`, and `SO_ZEROCOPY` is set.
-    pub fn after_copy(&mut self, taken: usize, reported: bool) {
-        if taken > 0 && reported {
-            self.zero_copy.complete_one();
-            self.edges |= Readiness::ERROR;
-        }
+    /// A send with `MSG_ZEROCOPY` has taken octets, and `SO_ZEROCOPY` is set.
+    pub fn after_copy(&mut self, copies: &mut ZeroCopies, index: u32) {
+        copies.complete_one(index, &mut self.completions);
+        self.edges |= Readiness::ERROR;
     }
 
     pub fn state(&self) -> State {
@@ -147,7 +176,8 @@ impl Socket {
         let readable = Readiness::READABLE | Readiness::READ_NORMAL;
         let writable = Readiness::WRITABLE | Readiness::WRITE_NORMAL;
         let mut ready = Readiness::empty();
-        ready.set(Readiness::ERROR, self.error.is_some() || self.zero_copy.unread > 0);
+        ready
+            .set(Readiness::ERROR, self.error.is_some() || self.completions == Completions::Unread);
         match &self.kind {
             Kind::Listening(listener) => {
                 return if listener.waiting > 0 { readable } else { Readiness::empty() };
@@ -225,15 +255,5 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
             None => address,
         },
         IpAddr::V4(_) => address,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Socket;
-
-    #[test]
-    fn an_idle_connection_costs_at_most_a_kibibyte() {
-        assert!(size_of::<Socket>() <= 888, "{}", size_of::<Socket>());
     }
 }

@@ -140,7 +140,7 @@ impl Connection {
     ) -> Step {
         // The peer's FIN is in: anything else is a duplicate, and its sender wants an answer.
         if arrival.end().since(arrival.header.seq) > 0 {
-            self.report_duplicate(arrival);
+            self.report_duplicate(env, arrival);
             self.answer_stray(env, true);
         }
         Step::Drop
@@ -196,13 +196,15 @@ impl Connection {
     ) -> Assembled {
         let scarce = !env.cx.allocator.has_more_than(SCARCE);
         let mut joined = Joined::default();
-        let result = self.receive.assemble(env.pool, packet, seq, offset, len, scarce, &mut joined);
+        let reports = &mut env.rare.reports;
+        let result =
+            self.receive.assemble(env.pool, reports, packet, seq, offset, len, scarce, &mut joined);
         env.cx.counters.coalesced += u64::from(joined.coalesced);
         match result {
             Assembled::InOrder => {}
             Assembled::OutOfOrder => {
                 env.cx.counters.out_of_order += 1;
-                self.stats.out_of_order = self.stats.out_of_order.wrapping_add(1);
+                self.count_trouble(env.rare, |t| t.out_of_order = t.out_of_order.wrapping_add(1));
                 self.receive.ack.owed = true;
                 //= RFC 5681 §4.2: out of order is acknowledged at once.
                 self.pending |= Pending::ACK;
@@ -257,7 +259,8 @@ impl Connection {
         let owed = receive.nxt.since(receive.acknowledged);
         let mss = self.receive_mss();
         let second = owed > receive.ack.peer_mss && receive.wanted_window(mss) >= receive.window();
-        if gap || second || receive.ack.is_quick() || receive.duplicate.is_some() {
+        let duplicate = receive.has_duplicate(&env.rare.reports);
+        if gap || second || receive.ack.is_quick() || duplicate {
             self.pending |= Pending::ACK;
         } else if self.timers.ack_at == Instant::FAR_FUTURE {
             let srtt = self.rtt.srtt_us();
@@ -292,7 +295,7 @@ impl Connection {
     fn on_fin<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) {
         self.receive.nxt += 1;
         self.receive.fin = true;
-        self.receive.clear_ooo(env.pool);
+        self.receive.clear_ooo(env.pool, &mut env.rare.reports);
         self.pending |= Pending::ACK;
         self.edges |= Readiness::READABLE | Readiness::READ_HANGUP;
         match self.state {

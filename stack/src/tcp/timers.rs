@@ -156,13 +156,15 @@ impl Connection {
         }
         self.enter_loss(env);
         if self.recovery.timeouts == 0 {
-            self.stats.timeout_episodes = self.stats.timeout_episodes.saturating_add(1);
+            self.count_trouble(env.rare, |troubles| {
+                troubles.timeout_episodes = troubles.timeout_episodes.saturating_add(1);
+            });
         }
         if self.recovery.stalled_since == Stamp::NEVER {
             self.recovery.stalled_since = env.cx.now.stamp();
         }
         self.recovery.timeouts = self.recovery.timeouts.saturating_add(1);
-        self.stats.timeouts = self.stats.timeouts.saturating_add(1);
+        self.count_trouble(env.rare, |t| t.timeouts = t.timeouts.saturating_add(1));
         self.pending |= Pending::FORCE_HEAD;
         self.rtt.backoff = self.rtt.backoff.saturating_add(1);
         self.arm_retransmit(env);

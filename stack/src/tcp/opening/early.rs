@@ -310,7 +310,7 @@ impl<B: Buffer> Tcp<B> {
     fn beside_of(&self, index: u32) -> Option<u32> {
         let c = self.sockets.at(index)?.connection()?;
         let tuple = c.tuple;
-        let found = self.demux.find(beside(c.hash), |target| match target {
+        let found = self.demux.find(beside(u64::from(c.hash)), |target| match target {
             Target::Opening(place) => self.openings.at(place).is_some_and(|o| o.tuple == tuple),
             _ => false,
         });
@@ -411,7 +411,9 @@ impl<B: Buffer> Tcp<B> {
         let n = opening.load(first.data, &mut self.pool, cx.allocator);
         opening.release(cx.now);
         let options = self.option_sets.get(socket.options);
-        socket.after_copy(n, first.zero_copy && options.zero_copy);
+        if n > 0 && first.zero_copy && options.zero_copy {
+            socket.after_copy(&mut self.zero_copies, index);
+        }
         self.settle(cx, index);
         n
     }

@@ -3,7 +3,9 @@
 //! pool.
 
 use super::Receiver;
+use super::report::Report;
 use crate::packet::Buffer;
+use crate::tcp::loans::Loans;
 use crate::tcp::queue::{Chunk, Marks, NONE, Pool, TRUESIZE};
 use crate::tcp::segment::SackBlock;
 use crate::tcp::seq::SeqNumber;
@@ -40,6 +42,7 @@ impl Receiver {
     pub fn assemble<B: Buffer>(
         &mut self,
         pool: &mut Pool<B>,
+        reports: &mut Loans<Report>,
         buffer: B,
         mut seq: SeqNumber,
         mut offset: u32,
@@ -48,27 +51,28 @@ impl Receiver {
         joined: &mut Joined,
     ) -> Assembled {
         if (seq + len).at_or_before(self.nxt) {
-            self.duplicate = Some(SackBlock { start: seq, end: seq + len });
+            self.report_duplicate(reports, SackBlock { start: seq, end: seq + len });
             return Assembled::Duplicate;
         }
         if seq.before(self.nxt) {
             let old = self.nxt.since(seq);
-            self.duplicate = Some(SackBlock { start: seq, end: self.nxt });
+            self.report_duplicate(reports, SackBlock { start: seq, end: self.nxt });
             (seq, offset, len) = (seq + old, offset + old, len - old);
         }
         let mut chunk = Chunk::new(Some(buffer), seq, len, Marks::empty());
         chunk.offset = offset;
         trim_tail(&mut chunk);
         if seq == self.nxt {
-            self.take_in_order(pool, chunk, scarce, joined)
+            self.take_in_order(pool, reports, chunk, scarce, joined)
         } else {
-            self.keep_out_of_order(pool, chunk, scarce, joined)
+            self.keep_out_of_order(pool, reports, chunk, scarce, joined)
         }
     }
 
     fn take_in_order<B: Buffer>(
         &mut self,
         pool: &mut Pool<B>,
+        reports: &mut Loans<Report>,
         chunk: Chunk<B>,
         scarce: bool,
         joined: &mut Joined,
@@ -84,14 +88,14 @@ impl Receiver {
             }
             if self.charged + TRUESIZE > self.limit {
                 // What waits for a gap can come again; what is in order must not stall.
-                self.clear_ooo(pool);
+                self.clear_ooo(pool, reports);
             }
             // Up to here the window is a promise that is kept.
             if self.charged > 0 && self.charged + TRUESIZE > self.limit.saturating_mul(2) {
                 return Assembled::NoRoom;
             }
             if pool.is_full() {
-                self.clear_ooo(pool);
+                self.clear_ooo(pool, reports);
             }
             if self.queue.push_back(pool, chunk).is_err() {
                 return Assembled::NoMemory;
@@ -99,12 +103,12 @@ impl Receiver {
             self.charged += TRUESIZE;
         }
         self.nxt = end;
-        self.drain_ooo(pool);
+        self.drain_ooo(pool, reports);
         Assembled::InOrder
     }
 
     /// Moves what is now in order over.
-    fn drain_ooo<B: Buffer>(&mut self, pool: &mut Pool<B>) {
+    fn drain_ooo<B: Buffer>(&mut self, pool: &mut Pool<B>, reports: &mut Loans<Report>) {
         while let Some(chunk) = pool.at(self.ooo.head) {
             if chunk.seq.after(self.nxt) {
                 break;
@@ -127,12 +131,13 @@ impl Receiver {
             }
             self.nxt = end;
         }
-        self.forget_blocks();
+        self.forget_blocks(reports);
     }
 
     fn keep_out_of_order<B: Buffer>(
         &mut self,
         pool: &mut Pool<B>,
+        reports: &mut Loans<Report>,
         mut chunk: Chunk<B>,
         scarce: bool,
         joined: &mut Joined,
@@ -149,11 +154,11 @@ impl Receiver {
             && at.end().after(chunk.seq)
         {
             if at.end().at_or_after(chunk.end()) {
-                self.duplicate = Some(SackBlock { start: chunk.seq, end: chunk.end() });
+                self.report_duplicate(reports, SackBlock { start: chunk.seq, end: chunk.end() });
                 return Assembled::Duplicate;
             }
             let overlap = at.end().since(chunk.seq);
-            self.duplicate = Some(SackBlock { start: chunk.seq, end: at.end() });
+            self.report_duplicate(reports, SackBlock { start: chunk.seq, end: at.end() });
             chunk.seq += overlap;
             chunk.offset += overlap;
             chunk.len -= overlap;
@@ -168,7 +173,7 @@ impl Receiver {
                 return Assembled::NoRoom;
             }
         }
-        self.trim_following(pool, before, &mut chunk);
+        self.trim_following(pool, reports, before, &mut chunk);
         let (start, end, len) = (chunk.seq, chunk.end(), chunk.len);
         if join(pool, before, &chunk, tight) {
             joined.coalesced = true;
@@ -179,12 +184,18 @@ impl Receiver {
             self.charged += TRUESIZE;
         }
         self.ooo_octets += len;
-        self.report_block(start, end);
+        self.report_block(reports, SackBlock { start, end });
         Assembled::OutOfOrder
     }
 
     /// Removes what `chunk` covers behind `before`, or trims `chunk` where it runs into the next.
-    fn trim_following<B: Buffer>(&mut self, pool: &mut Pool<B>, before: u32, chunk: &mut Chunk<B>) {
+    fn trim_following<B: Buffer>(
+        &mut self,
+        pool: &mut Pool<B>,
+        reports: &mut Loans<Report>,
+        before: u32,
+        chunk: &mut Chunk<B>,
+    ) {
         loop {
             let next = match pool.at(before) {
                 Some(at) => at.next,
@@ -195,48 +206,16 @@ impl Receiver {
                 return;
             }
             if at.end().after(chunk.end()) {
-                self.duplicate = Some(SackBlock { start: at.seq, end: chunk.end() });
+                self.report_duplicate(reports, SackBlock { start: at.seq, end: chunk.end() });
                 chunk.len = at.seq.since(chunk.seq);
                 trim_tail(chunk);
                 return;
             }
-            self.duplicate = Some(SackBlock { start: at.seq, end: at.end() });
+            self.report_duplicate(reports, SackBlock { start: at.seq, end: at.end() });
             self.ooo_octets = self.ooo_octets.saturating_sub(at.len);
             self.charged = self.charged.saturating_sub(TRUESIZE);
             let _ = self.ooo.remove(pool, next);
         }
-    }
-
-    /// Adds `start..end` to what SACK reports, merging blocks that touch, most recent first.
-    fn report_block(&mut self, start: SeqNumber, end: SeqNumber) {
-        let mut merged = SackBlock { start, end };
-        let mut kept = [SackBlock::default(); 4];
-        let mut count = 1;
-        for block in self.blocks.iter().take(usize::from(self.block_count)) {
-            if block.start.at_or_before(merged.end) && block.end.at_or_after(merged.start) {
-                merged.start = merged.start.min(block.start);
-                merged.end = merged.end.max(block.end);
-            } else if let Some(slot) = kept.get_mut(count) {
-                *slot = *block;
-                count += 1;
-            }
-        }
-        kept[0] = merged;
-        self.blocks = kept;
-        self.block_count = count as u8;
-    }
-
-    /// Drops the blocks that RCV.NXT has passed.
-    fn forget_blocks(&mut self) {
-        let mut count = 0;
-        for i in 0..usize::from(self.block_count) {
-            let block = self.blocks[i];
-            if block.start.after(self.nxt) && !self.ooo.is_empty() {
-                self.blocks[count] = block;
-                count += 1;
-            }
-        }
-        self.block_count = count as u8;
     }
 }
 
@@ -301,11 +280,12 @@ mod tests {
             let mut pool = Pool::<HeapBuffer>::new(256);
             let first = SeqNumber(irs) + 1;
             let mut receiver = Receiver::new(SeqNumber(irs), 65_535, 7, 1 << 20, 1460);
+            let mut reports = Loans::new(1);
             let mut have = vec![false; 8000];
             for (i, (start, len)) in pieces.iter().enumerate() {
                 let scarce = scarce && i % 7 == 0;
                 let result = receiver.assemble(
-                    &mut pool, piece(*start, *len), first + *start, 0, *len, scarce,
+                    &mut pool, &mut reports, piece(*start, *len), first + *start, 0, *len, scarce,
                     &mut Joined::default(),
                 );
                 if !matches!(result, Assembled::NoMemory | Assembled::NoRoom) {
@@ -318,7 +298,8 @@ mod tests {
                 let nodes = receiver.queue.len + receiver.ooo.len;
                 prop_assert_eq!(receiver.charged, nodes * TRUESIZE);
                 prop_assert_eq!(pool.len(), nodes as usize);
-                for block in &receiver.blocks[..usize::from(receiver.block_count)] {
+                let blocks = reports.get(receiver.report).map_or(&[][..], |report| report.blocks());
+                for block in blocks {
                     let (a, b) = (block.start.since(first), block.end.since(first));
                     prop_assert!(have[a as usize..b as usize].iter().all(|h| *h));
                     prop_assert!(a > in_order);
@@ -335,8 +316,8 @@ mod tests {
                 at = chunk.next;
             }
             prop_assert_eq!(receiver.nxt, first + position);
-            receiver.clear(&mut pool);
-            prop_assert_eq!(pool.len(), 0);
+            receiver.clear(&mut pool, &mut reports);
+            prop_assert_eq!((pool.len(), reports.len()), (0, 0));
         }
     }
 }

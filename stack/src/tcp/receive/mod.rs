@@ -5,5 +5,6 @@ pub(crate) mod assembler;
 pub(crate) mod autotune;
 pub(crate) mod reader;
 pub(crate) mod receiver;
+pub(crate) mod report;
 
 pub(crate) use receiver::{Receiver, Urgent};

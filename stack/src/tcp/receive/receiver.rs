@@ -2,6 +2,8 @@
 
 use super::ack_policy::AckPolicy;
 use super::autotune::Autotune;
+use super::report::Report;
+use crate::tcp::loans::{Loans, Name};
 use crate::tcp::queue::{Chain, Pool};
 use crate::tcp::segment::SackBlock;
 use crate::tcp::seq::SeqNumber;
@@ -50,11 +52,8 @@ pub(crate) struct Receiver {
     pub fin: bool,
     /// Where the peer's FIN is, when it came before what goes before it.
     pub fin_at: Option<SeqNumber>,
-    /// What SACK reports, most recent first.
-    pub blocks: [SackBlock; 4],
-    pub block_count: u8,
-    /// The duplicate that the next acknowledgment reports (RFC 2883).
-    pub duplicate: Option<SackBlock>,
+    /// The name of what SACK reports.
+    pub report: Name,
     pub urgent: Urgent,
     pub urgent_seq: SeqNumber,
     pub ack: AckPolicy,
@@ -63,9 +62,9 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     /// The peer's SYN came again (RFC 2883).
-    pub fn report_repeated_syn(&mut self) {
+    pub fn report_repeated_syn(&mut self, reports: &mut Loans<Report>) {
         let start = self.nxt - 1;
-        self.duplicate = Some(SackBlock { start, end: self.nxt });
+        self.report_duplicate(reports, SackBlock { start, end: self.nxt });
     }
 
     /// The half of a connection whose peer's SYN took `irs`; `window` is what our SYN offered.
@@ -87,9 +86,7 @@ impl Receiver {
             shift,
             fin: false,
             fin_at: None,
-            blocks: [SackBlock::default(); 4],
-            block_count: 0,
-            duplicate: None,
+            report: 0,
             urgent: Urgent::None,
             urgent_seq: first,
             ack: AckPolicy::new(mss.min(536)),
@@ -168,7 +165,7 @@ impl Receiver {
     }
 
     /// Forgets everything that waits for a gap.
-    pub fn clear_ooo<B>(&mut self, pool: &mut Pool<B>) {
+    pub fn clear_ooo<B>(&mut self, pool: &mut Pool<B>, reports: &mut Loans<Report>) {
         let mut at = self.ooo.head;
         while let Some(chunk) = pool.at(at) {
             self.charged =
@@ -177,12 +174,13 @@ impl Receiver {
         }
         self.ooo.clear(pool);
         self.ooo_octets = 0;
-        self.block_count = 0;
+        self.forget_blocks(reports);
     }
 
     /// Forgets everything.
-    pub fn clear<B>(&mut self, pool: &mut Pool<B>) {
-        self.clear_ooo(pool);
+    pub fn clear<B>(&mut self, pool: &mut Pool<B>, reports: &mut Loans<Report>) {
+        self.clear_ooo(pool, reports);
+        reports.give_back(&mut self.report);
         self.queue.clear(pool);
         self.charged = 0;
         self.copied = self.nxt;

@@ -9,7 +9,7 @@ mod tlp;
 mod undo;
 
 use super::congestion::{AckEvent, Mending, Sample, Window};
-use super::connection::{Connection, Env};
+use super::connection::{Connection, Env, Rare};
 use super::segment::Header;
 use super::send::Delivery;
 use super::seq::SeqNumber;
@@ -111,18 +111,18 @@ impl Connection {
             if since != Stamp::NEVER {
                 let ms = since.elapsed(now).as_millis();
                 let took = u32::try_from(ms).unwrap_or(u32::MAX);
-                self.stats.timeout_ms = self.stats.timeout_ms.saturating_add(took);
+                self.count_trouble(env.rare, |t| t.timeout_ms = t.timeout_ms.saturating_add(took));
             }
         }
         if delivery.duplicate.is_some() {
-            self.on_duplicate_reported();
+            self.on_duplicate_reported(env.rare);
         }
         if !self.negotiated.sack {
             self.count_duplicates(delivery, duplicate);
         }
         self.rate.count(delivery.delivered, marked, now);
         if let Some(lowest) = delivery.reordered {
-            self.note_reordering(lowest);
+            self.note_reordering(env.rare, lowest);
         }
         self.after_tail_probe(env, header.ack, delivery, duplicate);
         self.try_undo(env, header, delivery);
@@ -171,13 +171,13 @@ impl Connection {
     }
 
     /// A segment was delivered after one from beyond it: by how much does the path reorder?
-    fn note_reordering(&mut self, lowest: SeqNumber) {
+    fn note_reordering(&mut self, rare: &mut Rare, lowest: SeqNumber) {
         let recovery = &mut self.recovery;
         let by = recovery.rack.fack.since(lowest).div_ceil(self.send.mss.max(1));
         let by = by.clamp(DUPLICATES, MOST_REORDERING) as u16;
         recovery.reordering = recovery.reordering.max(by);
         recovery.rack.reordering_seen = true;
-        self.stats.reorderings = self.stats.reorderings.wrapping_add(1);
+        self.count_trouble(rare, |t| t.reorderings = t.reorderings.wrapping_add(1));
     }
 
     fn detect_losses<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>, delivery: &Delivery) {

@@ -3,14 +3,14 @@
 
 use super::{Frto, Phase};
 use crate::packet::Allocator;
-use crate::tcp::connection::{Connection, Env};
+use crate::tcp::connection::{Connection, Env, Rare};
 use crate::tcp::segment::Header;
 use crate::tcp::send::Delivery;
 
 impl Connection {
     /// A DSACK: one of our retransmissions was needless.
-    pub(super) fn on_duplicate_reported(&mut self) {
-        self.stats.duplicates_reported = self.stats.duplicates_reported.wrapping_add(1);
+    pub(super) fn on_duplicate_reported(&mut self, rare: &mut Rare) {
+        self.count_trouble(rare, |t| t.duplicates_reported = t.duplicates_reported.wrapping_add(1));
         let first_of_round = self.send.una.at_or_after(self.recovery.duplicate_round);
         if first_of_round {
             self.recovery.duplicate_round = self.send.nxt;
