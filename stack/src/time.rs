@@ -51,11 +51,33 @@ impl Instant {
         self.0 / 1_000_000
     }
 
+    /// The microseconds from `earlier` to `self`, rounded down, or zero if `earlier` is later.
+    /// Where every segment asks: a [`Duration`] costs divisions.
+    #[inline]
+    #[must_use]
+    pub const fn micros_since(self, earlier: Instant) -> u64 {
+        self.0.saturating_sub(earlier.0) / 1_000
+    }
+
+    /// The moment `micros` microseconds later.
+    #[inline]
+    #[must_use]
+    pub const fn plus_micros(self, micros: u64) -> Self {
+        Instant(self.0.saturating_add(micros.saturating_mul(1_000)))
+    }
+
     /// The time from `earlier` to `self`, or zero if `earlier` is later.
     #[must_use]
     pub const fn saturating_since(self, earlier: Instant) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+}
+
+/// `duration` in microseconds, rounded down, as a plain word: half a million years fit.
+#[inline]
+#[must_use]
+pub const fn micros(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1_000_000).saturating_add(duration.subsec_micros() as u64)
 }
 
 /// A moment to the millisecond in four octets, for tables with many: what it says is right for
@@ -73,7 +95,14 @@ impl Stamp {
         if self.0 == 0 {
             return Duration::MAX;
         }
-        Duration::from_millis(now.stamp().0.wrapping_sub(self.0) as u64)
+        Duration::from_millis(self.elapsed_ms(now))
+    }
+
+    /// How long ago it was, milliseconds; `u64::MAX` for `NEVER`.
+    #[inline]
+    #[must_use]
+    pub const fn elapsed_ms(self, now: Instant) -> u64 {
+        if self.0 == 0 { u64::MAX } else { now.stamp().0.wrapping_sub(self.0) as u64 }
     }
 }
 

@@ -420,8 +420,8 @@ impl Connection {
         env: &Env<'_, '_, A>,
     ) {
         let now = env.cx.now;
-        if let Some(rtt) = delivery.rtt(now) {
-            self.rtt.sample(rtt, now, env.config);
+        if let Some(us) = delivery.sample_us(now) {
+            self.rtt.sample_us(us, now, env.config);
             delivery.rtt_us = self.rtt.latest_us;
         } else if delivery.advanced
             && delivery.acked > 0
@@ -431,8 +431,7 @@ impl Connection {
             //= RFC 7323 §4.1: with timestamps even a retransmission tells.
             let ms = self.timestamps.value(now).wrapping_sub(ts.echo);
             if ms < 600_000 {
-                let rtt = core::time::Duration::from_millis(u64::from(ms.max(1)));
-                self.rtt.sample(rtt, now, env.config);
+                self.rtt.sample_us(u64::from(ms.max(1)) * 1_000, now, env.config);
             }
         }
     }

@@ -324,7 +324,8 @@ impl Connection {
             return;
         }
         send.used = send.used.max(send.packets_out);
-        if send.full_at.elapsed(now) >= self.rtt.rto(env.config) {
+        let idle_us = send.full_at.elapsed_ms(now).saturating_mul(1_000);
+        if idle_us >= self.rtt.rto_with_backoff_us(env.config) {
             self.decay_unused_window(env);
         }
     }
@@ -360,24 +361,24 @@ impl Connection {
             return;
         }
         let now = env.cx.now;
-        let mut idle = now - self.send.last_sent;
+        let mut idle_us = now.micros_since(self.send.last_sent);
         let restart = Restart {
             now,
-            idle_us: u64::try_from(idle.as_micros()).unwrap_or(u64::MAX),
+            idle_us,
             app_limited: self.rate.is_app_limited(),
             mss: self.send.mss,
         };
         self.window = self.controller.on_restart(&restart, self.window);
         self.send.last_sent = now;
-        let rto = self.rtt.rto(env.config);
-        if idle <= rto || !env.config.slow_start_after_idle || self.controller.governs() {
+        let rto_us = self.rtt.rto_with_backoff_us(env.config);
+        if idle_us <= rto_us || !env.config.slow_start_after_idle || self.controller.governs() {
             return;
         }
         self.window.ssthresh = self.threshold_of_window();
         let window = &mut self.window;
-        while idle > rto && window.cwnd > super::congestion::INITIAL_WINDOW {
+        while idle_us > rto_us && window.cwnd > super::congestion::INITIAL_WINDOW {
             window.cwnd = (window.cwnd / 2).max(super::congestion::INITIAL_WINDOW);
-            idle = idle.saturating_sub(rto);
+            idle_us = idle_us.saturating_sub(rto_us);
         }
         self.send.used = 0;
         self.send.full_at = now.stamp();

@@ -234,7 +234,7 @@ impl Connection {
     ) {
         let now = env.cx.now;
         let window = self.receive.window();
-        let rto = self.rtt.base_rto();
+        let rto = self.rtt.base_rto_us();
         self.stats.octets_received += u64::from(self.receive.nxt.since(before));
         self.receive.ack.on_data(arrival.segment_size, window, rto, now, env.config);
         let mss = self.receive_mss();
@@ -264,7 +264,8 @@ impl Connection {
             self.pending |= Pending::ACK;
         } else if self.timers.ack_at == Instant::FAR_FUTURE {
             let srtt = self.rtt.srtt_us();
-            self.timers.ack_at = env.cx.now + receive.ack.delay(srtt, env.config);
+            self.timers.ack_at =
+                env.cx.now.plus_micros(receive.ack.delay_us(srtt, env.config));
         }
     }
 

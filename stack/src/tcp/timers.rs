@@ -7,7 +7,7 @@ use super::state::State;
 use crate::config::TcpConfig;
 use crate::error::Error;
 use crate::packet::Allocator;
-use crate::time::{Duration, Instant, Stamp};
+use crate::time::{Duration, Instant, Stamp, micros};
 
 /// What the retransmission timer is for: one at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,16 +172,16 @@ impl Connection {
 
     /// Arms the retransmission timer from now.
     pub fn arm_retransmit<A: Allocator>(&mut self, env: &Env<'_, '_, A>) {
-        let mut rto = self.rtt.rto(env.config);
+        let mut rto_us = self.rtt.rto_with_backoff_us(env.config);
         if !env.options.user_timeout.is_zero()
             && let since = self.recovery.stalled_since
             && since != Stamp::NEVER
         {
             let waited = since.elapsed(env.cx.now);
             let left = env.options.user_timeout.get().saturating_sub(waited);
-            rto = rto.min(left.max(Duration::from_millis(1)));
+            rto_us = rto_us.min(micros(left).max(1_000));
         }
-        self.timers.set_alarm(Alarm::Retransmit, env.cx.now + rto);
+        self.timers.set_alarm(Alarm::Retransmit, env.cx.now.plus_micros(rto_us));
     }
 
     /// Something was acknowledged or sent: sets the timer that the queue now needs.
@@ -195,7 +195,7 @@ impl Connection {
         }
         self.arm_retransmit(env);
         if let Some(delay) = self.tail_probe_delay(env) {
-            let at = (env.cx.now + delay).min(self.timers.alarm_at);
+            let at = env.cx.now.plus_micros(delay).min(self.timers.alarm_at);
             self.timers.set_alarm(Alarm::TailProbe, at);
         }
     }
@@ -280,22 +280,19 @@ impl Connection {
         self.finish(Some(self.soft_error.unwrap_or(Error::TimedOut)));
     }
 
-    /// RFC 8985 §7.2: when to probe the tail, if a probe makes sense now.
-    fn tail_probe_delay<A: Allocator>(&self, env: &Env<'_, '_, A>) -> Option<Duration> {
+    /// RFC 8985 §7.2: in how many µs to probe the tail, if a probe makes sense now.
+    #[inline]
+    fn tail_probe_delay<A: Allocator>(&self, env: &Env<'_, '_, A>) -> Option<u64> {
         let eligible = self.negotiated.sack
             && matches!(self.recovery.phase, Phase::Open | Phase::WindowReduction)
             && self.recovery.probe.is_none()
             && self.send.sacked_out == 0
             && self.rtt.has_sample();
         eligible.then(|| {
-            let twice = Duration::from_micros(2 * u64::from(self.rtt.srtt_us()));
             // The acknowledgment of a single segment may be delayed.
-            let extra = if self.send.packets_out == 1 {
-                env.config.rto_min
-            } else {
-                Duration::from_millis(2)
-            };
-            twice + extra
+            let single = self.send.packets_out == 1;
+            let extra = if single { micros(env.config.rto_min) } else { 2_000 };
+            2 * u64::from(self.rtt.srtt_us()) + extra
         })
     }
 }

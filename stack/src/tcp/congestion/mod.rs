@@ -104,9 +104,10 @@ pub(crate) struct Restart {
 
 /// A congestion controller whose window loss recovery brings down (all but BBR).
 pub(crate) trait CongestionControl {
-    /// Sees every acknowledgment, whatever loss recovery does.
+    /// Sees every acknowledgment, whatever loss recovery does (see [`Controller::watches`]).
     fn observe(&mut self, _event: &AckEvent) {}
-    /// The window after `event`; not called while recovery sets the window.
+    /// The window after `event`: as it was unless it was the limit; not called while recovery sets
+    /// the window.
     fn on_ack(&mut self, event: &AckEvent, window: Window) -> Window;
     /// The threshold after a loss was found at `window`.
     fn on_loss(&mut self, window: Window) -> u32;
@@ -160,6 +161,12 @@ impl Controller {
     #[inline]
     pub fn governs(&self) -> bool {
         matches!(self, Controller::Bbr(_))
+    }
+
+    /// Whether it wants to see every acknowledgment, and not just those that may let the window grow.
+    #[inline]
+    pub fn watches(&self) -> bool {
+        matches!(self, Controller::Dctcp(_) | Controller::Bbr(_))
     }
 
     /// Every packet is ECN-capable, and every mark is echoed as it is (RFC 8257).

@@ -3,7 +3,7 @@
 //! a short while; and with the answer when the program talks in turns.
 
 use crate::config::TcpConfig;
-use crate::time::{Duration, Instant};
+use crate::time::{Instant, micros};
 
 /// Segments acknowledged at once when a connection starts.
 const QUICK_ACKS: u8 = 16;
@@ -42,26 +42,24 @@ impl AckPolicy {
         &mut self,
         len: u32,
         window: u32,
-        rto: Duration,
+        rto_us: u32,
         now: Instant,
         config: &TcpConfig,
     ) {
         self.owed = true;
         self.measure(len);
-        let least = config.delayed_ack_min.as_micros() as u32;
+        let least = micros(config.delayed_ack_min) as u32;
         if self.delay_us == 0 {
             //= RFC 5681 §4.2: the peer is in slow start, do not hold it up.
             self.enter_quick(window);
             self.delay_us = least;
         } else {
-            let gap = now - self.last_data;
-            let gap_us = u32::try_from(gap.as_micros()).unwrap_or(u32::MAX);
+            let gap_us = u32::try_from(now.micros_since(self.last_data)).unwrap_or(u32::MAX);
             if gap_us <= least / 2 {
                 self.delay_us = (self.delay_us >> 1) + least / 2;
             } else if gap_us < self.delay_us {
-                let most = rto.as_micros() as u32;
-                self.delay_us = ((self.delay_us >> 1) + gap_us).min(most);
-            } else if gap > rto {
+                self.delay_us = ((self.delay_us >> 1) + gap_us).min(rto_us);
+            } else if gap_us > rto_us {
                 // Too long a gap: the peer may have restarted slow start.
                 self.enter_quick(window);
             }
@@ -90,8 +88,7 @@ impl AckPolicy {
 
     /// We sent data: if in answer to what just came, the talk goes in turns.
     pub fn on_sent_data(&mut self, now: Instant) {
-        let since = now - self.last_data;
-        if since.as_micros() < u128::from(self.delay_us) {
+        if now.micros_since(self.last_data) < u64::from(self.delay_us) {
             self.interactive = true;
         }
     }
@@ -112,14 +109,14 @@ impl AckPolicy {
         self.quick > 0 && !self.interactive
     }
 
-    /// How long an acknowledgment may be held back.
-    pub fn delay(&self, srtt_us: u32, config: &TcpConfig) -> Duration {
-        let least = config.delayed_ack_min;
-        let most =
-            if self.interactive { config.delayed_ack_max } else { config.delayed_ack_max / 2 };
-        let mut delay = Duration::from_micros(u64::from(self.delay_us)).min(most);
+    /// How long an acknowledgment may be held back, µs.
+    pub fn delay_us(&self, srtt_us: u32, config: &TcpConfig) -> u64 {
+        let least = micros(config.delayed_ack_min);
+        let most = micros(config.delayed_ack_max);
+        let most = if self.interactive { most } else { most / 2 };
+        let mut delay = u64::from(self.delay_us).min(most);
         if srtt_us > 0 {
-            delay = delay.min(Duration::from_micros(u64::from(srtt_us)).max(least));
+            delay = delay.min(u64::from(srtt_us).max(least));
         }
         delay.max(least)
     }

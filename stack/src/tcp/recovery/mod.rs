@@ -105,6 +105,9 @@ impl Connection {
     ) {
         let now = env.cx.now;
         let marked = self.ecn.is_congested(header.flags);
+        if !marked && !duplicate && self.is_untroubled(delivery) {
+            return self.on_untroubled(now, delivery);
+        }
         if delivery.advanced {
             self.recovery.timeouts = 0;
             let since = core::mem::take(&mut self.recovery.stalled_since);
@@ -144,6 +147,52 @@ impl Connection {
         } else if self.may_grow(delivery) {
             self.window = self.controller.grow(&event, self.window);
         }
+    }
+
+    /// Whether nothing is amiss and `delivery` says nothing to the contrary: there is nothing to
+    /// find out, to mend or to take back.
+    #[inline]
+    fn is_untroubled(&self, delivery: &Delivery) -> bool {
+        let (send, recovery) = (&self.send, &self.recovery);
+        recovery.phase == Phase::Open
+            && send.sacked_out | send.lost_out | send.retrans_out | delivery.sacked == 0
+            && self.negotiated.sack
+            && !recovery.undoable
+            && recovery.probe.is_none()
+            && recovery.stalled_since == Stamp::NEVER
+            && delivery.duplicate.is_none()
+            && delivery.reordered.is_none()
+    }
+
+    /// What [`Connection::recover`] comes to then.
+    #[inline]
+    fn on_untroubled(&mut self, now: Instant, delivery: &Delivery) {
+        if delivery.advanced {
+            self.recovery.timeouts = 0;
+        }
+        self.rate.count(delivery.delivered, false, now);
+        let sample = self.rate.sample(&delivery.newest, now, self.rtt.min_us);
+        if self.controller.watches() {
+            let event = self.ack_event(now, delivery, 0, sample);
+            if let Some(window) = self.controller.observe(&event, self.window) {
+                self.window = window;
+                if self.controller.drains_the_path() {
+                    self.rate.mark_app_limited(event.in_flight);
+                }
+                return;
+            }
+        }
+        if self.may_grow(delivery) && self.is_limited_by_window() {
+            let event = self.ack_event(now, delivery, 0, sample);
+            self.window = self.controller.grow(&event, self.window);
+        }
+    }
+
+    /// The window was the limit: only then does its size mean anything (RFC 7661).
+    #[inline]
+    fn is_limited_by_window(&self) -> bool {
+        let doubled = self.window.cwnd < self.send.max_packets_out.saturating_mul(2);
+        self.send.limited_by_window || (self.window.in_slow_start() && doubled)
     }
 
     /// Where a gap is usually a loss, the window waits until it is known; on a path that reorders
@@ -333,8 +382,6 @@ impl Connection {
         lost: u32,
         sample: Option<Sample>,
     ) -> AckEvent {
-        let slow_start = self.window.in_slow_start();
-        let doubled = self.window.cwnd < self.send.max_packets_out.saturating_mul(2);
         AckEvent {
             now,
             una: self.send.una,
@@ -354,7 +401,7 @@ impl Connection {
                 Phase::Loss => Mending::Timeout,
                 _ => Mending::Nothing,
             },
-            limited_by_window: self.send.limited_by_window || (slow_start && doubled),
+            limited_by_window: self.is_limited_by_window(),
         }
     }
 

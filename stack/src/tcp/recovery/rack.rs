@@ -50,7 +50,7 @@ impl Rack {
 
     /// `chunk` was delivered.
     pub fn on_delivered<B: Buffer>(&mut self, chunk: &Chunk<B>, now: Instant, min_rtt_us: u32) {
-        let rtt_us = u32::try_from((now - chunk.sent_at).as_micros()).unwrap_or(u32::MAX);
+        let rtt_us = u32::try_from(now.micros_since(chunk.sent_at)).unwrap_or(u32::MAX);
         //= RFC 8985 §6.2 step 2: a retransmission that "arrived" too fast was needless.
         if chunk.marks.contains(Marks::EVER_RETRANSMITTED) && rtt_us < min_rtt_us {
             return;

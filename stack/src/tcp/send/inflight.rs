@@ -8,7 +8,7 @@ use crate::tcp::queue::{Chunk, Marks, NONE, Pool};
 use crate::tcp::recovery::Rack;
 use crate::tcp::segment::{SackBlock, SackBlocks};
 use crate::tcp::seq::SeqNumber;
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 
 /// What one acknowledgment reported.
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,11 +47,11 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
-    /// The round-trip time that the acknowledgment showed.
-    pub fn rtt(&self, now: Instant) -> Option<Duration> {
+    /// The round-trip time that the acknowledgment showed, µs.
+    pub fn sample_us(&self, now: Instant) -> Option<u64> {
         //= RFC 6298 §3 (Karn): what a retransmission released waited for it, not for the path.
         let acked = self.first_sent.filter(|_| !self.retransmitted_acked);
-        acked.or(self.sacked_sent).map(|sent| now - sent)
+        acked.or(self.sacked_sent).map(|sent| now.micros_since(sent))
     }
 
     /// `chunk`, never retransmitted, was delivered. Only an earlier acknowledgment proves that

@@ -1,10 +1,10 @@
 //! Round-trip time and the retransmission timeout that follows from it (RFC 6298).
 
 use crate::config::TcpConfig;
-use crate::time::{Duration, Instant, Stamp};
+use crate::time::{Duration, Instant, Stamp, micros};
 
 /// How long a least round-trip time is believed (Linux: `tcp_min_rtt_wlen`).
-const MIN_RTT_WINDOW: Duration = Duration::from_secs(300);
+const MIN_RTT_WINDOW_MS: u64 = 300_000;
 
 /// The estimator. Times in µs; a round trip is never 0.
 #[derive(Debug, Clone, Copy)]
@@ -55,9 +55,14 @@ impl Rtt {
 
     /// Takes a sample; never one of a retransmitted segment (Karn).
     pub fn sample(&mut self, sample: Duration, now: Instant, config: &TcpConfig) {
-        let us = u32::try_from(sample.as_micros()).unwrap_or(u32::MAX).clamp(1, LONGEST_US);
+        self.sample_us(micros(sample), now, config);
+    }
+
+    /// [`Rtt::sample`] in microseconds.
+    pub fn sample_us(&mut self, us: u64, now: Instant, config: &TcpConfig) {
+        let us = us.clamp(1, u64::from(LONGEST_US)) as u32;
         self.latest_us = us;
-        if us <= self.min_us || self.min_at.elapsed(now) > MIN_RTT_WINDOW {
+        if us <= self.min_us || self.min_at.elapsed_ms(now) > MIN_RTT_WINDOW_MS {
             self.min_us = us;
             self.min_at = now.stamp();
         }
@@ -72,20 +77,31 @@ impl Rtt {
             self.srtt8 = (self.srtt8 - srtt + us).max(8);
         }
         // The floor is on the variance's share, as in Linux: RTO = SRTT + max(200 ms, 4 RTTVAR).
-        let floor = config.rto_min.as_micros() as u32;
-        let ceiling = config.rto_max.as_micros() as u32;
+        let floor = micros(config.rto_min) as u32;
+        let ceiling = micros(config.rto_max) as u32;
         self.rto_us = (self.srtt8 >> 3).saturating_add(self.rttvar4.max(floor)).min(ceiling);
     }
 
     /// The timeout with backoff.
     pub fn rto(&self, config: &TcpConfig) -> Duration {
-        let us = u64::from(self.rto_us) << self.backoff.min(30);
-        Duration::from_micros(us).min(config.rto_max)
+        Duration::from_micros(self.rto_with_backoff_us(config))
+    }
+
+    /// [`Rtt::rto`] in microseconds.
+    #[inline]
+    pub fn rto_with_backoff_us(&self, config: &TcpConfig) -> u64 {
+        (u64::from(self.rto_us) << self.backoff.min(30)).min(micros(config.rto_max))
     }
 
     /// The timeout without backoff.
     pub fn base_rto(&self) -> Duration {
         Duration::from_micros(u64::from(self.rto_us))
+    }
+
+    /// [`Rtt::base_rto`] in microseconds.
+    #[inline]
+    pub fn base_rto_us(&self) -> u32 {
+        self.rto_us
     }
 
     /// RFC 6298 §5.7: the SYN was retransmitted and no sample was taken.
