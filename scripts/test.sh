@@ -119,6 +119,7 @@ steps() {
     unit_tests
     # The same seeds each time, so that only a change of ours turns this red: others by hand.
     step fuzz 300 env FUZZ_SEED="${FUZZ_SEED:-1}" scripts/fuzz.sh 60
+    suite instructions 900
     suite c 600
     suite e2e 1200
     suite python 500

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Runs the tests that need a whole program: `tests/run.py [c] [e2e] [python] [crates] [nic] [-k WORD]`.
+"""Runs the tests that need a whole program: `tests/run.py [c] [e2e] [python] [crates] [nic] [instructions] [-k WORD]`.
 
 Prints a line for every test as it ends, keeps full logs in target/test-logs, shows a failure's
 tail at once, and closes with `N passed, N failed` (also written to target/test-logs/SUITE.count).
@@ -231,7 +231,7 @@ def run_nic(report, words, jobs):
 
 
 SUITES = {"c": run_c, "e2e": run_e2e, "python": run_suite("cpython"), "crates": run_suite("crates"),
-          "nic": run_nic}
+          "nic": run_nic, "instructions": run_suite("instructions")}
 
 
 def main():

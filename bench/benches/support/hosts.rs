@@ -73,6 +73,11 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 impl Hosts {
     /// Two stacks that know nothing of each other yet.
     pub fn new() -> Self {
+        Self::with_sockets(1_024)
+    }
+
+    /// The same with room for so many sockets.
+    pub fn with_sockets(sockets: usize) -> Self {
         let (there, back) = (Direction::default(), Direction::default());
         let shard = |address: Ipv4Addr, incoming: &Direction, outgoing: &Direction| {
             let device = WireEnd {
@@ -82,7 +87,7 @@ impl Hosts {
             };
             let config = Config {
                 addresses: vec![Cidr::new(address.into(), 24).expect("24 is a prefix length")],
-                capacity: Capacity { tcp_sockets: 1_024, ..Capacity::default() },
+                capacity: Capacity { tcp_sockets: sockets, ..Capacity::default() },
                 ..Config::default()
             };
             Shard::new(&config, device, [address.octets()[3]; 32])
@@ -102,11 +107,23 @@ impl Hosts {
 
     /// A TCP connection: the client's end and the server's.
     pub fn connect_tcp(&mut self) -> (SocketId, SocketId) {
-        let at = SocketAddr::new(SERVER.into(), 7);
+        let listener = self.listen(7);
+        self.connect(listener, 7)
+    }
+
+    /// A listener at the server.
+    pub fn listen(&mut self, port: u16) -> SocketId {
         let listener = self.server.socket(SocketKind::Tcp, Family::V4).expect("a socket");
+        let at = SocketAddr::new(SERVER.into(), port);
         self.server.bind(self.now, listener, at).expect("a free port");
         self.server.listen(self.now, listener, 8).expect("a bound socket listens");
+        listener
+    }
+
+    /// A TCP connection to `listener`, which listens on `port`: the client's end and the server's.
+    pub fn connect(&mut self, listener: SocketId, port: u16) -> (SocketId, SocketId) {
         let client = self.client.socket(SocketKind::Tcp, Family::V4).expect("a socket");
+        let at = SocketAddr::new(SERVER.into(), port);
         self.client.connect(self.now, client, at).expect("connect begins");
         self.settle();
         let (server, _) = self.server.accept(self.now, listener).expect("the connection");
@@ -140,12 +157,14 @@ impl Hosts {
     }
 }
 
-fn send(shard: &mut Shard<WireEnd>, now: Instant, id: SocketId, message: &[u8]) {
+/// Sends all of `message`.
+pub fn send(shard: &mut Shard<WireEnd>, now: Instant, id: SocketId, message: &[u8]) {
     let sent = shard.send(now, id, &[IoSlice::new(message)], SendFlags::default());
     assert_eq!(sent, Ok(message.len()));
 }
 
-fn receive(shard: &mut Shard<WireEnd>, now: Instant, id: SocketId, message: &mut [u8]) {
+/// Polls until there is nothing, and receives what fills `message`.
+pub fn receive(shard: &mut Shard<WireEnd>, now: Instant, id: SocketId, message: &mut [u8]) {
     while shard.poll(now) > 0 {}
     while shard.poll_event().is_some() {}
     let len = message.len();

@@ -362,12 +362,8 @@ impl Connection {
         }
         let now = env.cx.now;
         let mut idle_us = now.micros_since(self.send.last_sent);
-        let restart = Restart {
-            now,
-            idle_us,
-            app_limited: self.rate.is_app_limited(),
-            mss: self.send.mss,
-        };
+        let restart =
+            Restart { now, idle_us, app_limited: self.rate.is_app_limited(), mss: self.send.mss };
         self.window = self.controller.on_restart(&restart, self.window);
         self.send.last_sent = now;
         let rto_us = self.rtt.rto_with_backoff_us(env.config);

@@ -264,8 +264,7 @@ impl Connection {
             self.pending |= Pending::ACK;
         } else if self.timers.ack_at == Instant::FAR_FUTURE {
             let srtt = self.rtt.srtt_us();
-            self.timers.ack_at =
-                env.cx.now.plus_micros(receive.ack.delay_us(srtt, env.config));
+            self.timers.ack_at = env.cx.now.plus_micros(receive.ack.delay_us(srtt, env.config));
         }
     }
 
