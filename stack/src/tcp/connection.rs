@@ -15,6 +15,7 @@ use super::receive::report::Report;
 use super::recovery::Recovery;
 use super::reply::{Replies, Reply};
 use super::segment::{Flags, Header};
+use super::send::scoreboard::Boards;
 use super::send::{Limit, Limits, Rtt, Sender};
 use super::seq::SeqNumber;
 use super::state::State;
@@ -90,6 +91,7 @@ pub(crate) struct Rare {
     pub paths: Paths,
     pub reports: Loans<Report>,
     pub troubles: Loans<Troubles>,
+    pub boards: Boards,
 }
 
 impl Rare {
@@ -99,6 +101,7 @@ impl Rare {
             paths: Paths::new(sockets, mtu),
             reports: Loans::new(sockets),
             troubles: Loans::new(sockets),
+            boards: Boards::new(sockets),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::receive::Urgent;
 use super::recovery::Phase;
 use super::segment::{Flags, Header, SackBlock};
 use super::send::Delivery;
+use super::send::scoreboard::Arrived;
 use super::seq::SeqNumber;
 use super::state::State;
 use super::timers::Alarm;
@@ -336,15 +337,11 @@ impl Connection {
         self.send.burst = 0;
         self.probes = 0;
         if self.negotiated.sack && !header.sack.is_empty() {
-            self.send.mark_sacked(
-                env.pool,
-                &header.sack,
-                header.ack,
-                &mut self.recovery.rack,
-                now,
-                min_rtt,
-                &mut delivery,
-            );
+            let (blocks, ack, min_rtt_us) = (&header.sack, header.ack, min_rtt);
+            let arrived = Arrived { blocks, ack, now, min_rtt_us };
+            let rack = &mut self.recovery.rack;
+            let boards = &mut env.rare.boards;
+            self.send.mark_sacked(env.pool, boards, &arrived, rack, &mut delivery);
         }
         let window_changed = self.update_window(header);
         self.send.remove_acked(

@@ -112,6 +112,7 @@ impl<B: Buffer> Tcp<B> {
         if let Kind::Connected(c) = &mut socket.kind {
             c.send.clear(&mut self.pool);
             self.rare.paths.forget(&mut c.path);
+            c.send.forget_board(&mut self.rare.boards);
             if core::mem::take(&mut c.awaits_ack) {
                 self.end_unacknowledged(index);
                 return self.detach(index);

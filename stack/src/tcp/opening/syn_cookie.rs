@@ -34,11 +34,14 @@ fn period(now: Instant) -> u32 {
     (now.as_millis() / PERIOD.as_millis() as u64) as u32
 }
 
-/// What the low bits hide in each period; nobody without the key can tell it.
-fn blur(tuple: u64, key: HashKey, period: u32) -> u32 {
+/// What the low bits hide in each period; nobody without the key can tell it. It depends on the
+/// number of the peer's SYN: an ACK from an octet or two further on must not look like one that
+/// brings back a smaller MSS, or those octets would be lost.
+fn blur(tuple: u64, key: HashKey, peer: SeqNumber, period: u32) -> u32 {
     let [a, b, c, d, e, f, g, h] = tuple.to_le_bytes();
     let [i, j, k, l] = period.to_le_bytes();
-    key.hash(&[a, b, c, d, e, f, g, h, i, j, k, l]) as u32
+    let [m, n, o, p] = peer.0.to_le_bytes();
+    key.hash(&[a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]) as u32
 }
 
 /// Our initial sequence number for the peer's SYN with number `peer` and this MSS.
@@ -51,7 +54,7 @@ pub(crate) fn sequence(
 ) -> SeqNumber {
     let (hash, period) = (tuple.hash(key), period(now));
     let size = SEGMENT_SIZES.iter().rposition(|size| *size <= mss).unwrap_or(0) as u32;
-    let low = blur(hash, key, period).wrapping_add(size) & LOW;
+    let low = blur(hash, key, peer, period).wrapping_add(size) & LOW;
     peer + (hash as u32).wrapping_add(period << 24).wrapping_add(low)
 }
 
@@ -70,7 +73,7 @@ pub(crate) fn check(
     if age >= PERIODS {
         return None;
     }
-    let low = value.wrapping_sub(blur(hash, key, period.wrapping_sub(age))) & LOW;
+    let low = value.wrapping_sub(blur(hash, key, peer, period.wrapping_sub(age))) & LOW;
     SEGMENT_SIZES.get(low as usize).copied()
 }
 
@@ -130,6 +133,17 @@ mod tests {
             assert_eq!(check(tuple(), 120_000), None);
             assert_eq!(check(Tuple { remote_port: 4001, ..tuple() }, 59_000), None);
         }
+    }
+
+    #[test]
+    fn an_acknowledgment_from_further_on_brings_no_cookie_back() {
+        let key = HashKey::new(&mut Rng::new([1; 32]));
+        let now = Instant::from_millis(7_777_777);
+        let cookie = sequence(&tuple(), key, SeqNumber(1_000), 1_460, now);
+        for peer in [997, 998, 999, 1_001, 1_002, 1_003] {
+            assert_eq!(check(&tuple(), key, SeqNumber(peer), cookie, now), None, "{peer}");
+        }
+        assert_eq!(check(&tuple(), key, SeqNumber(1_000), cookie, now), Some(1_460));
     }
 
     #[test]

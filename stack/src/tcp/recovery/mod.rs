@@ -130,7 +130,7 @@ impl Connection {
         self.after_tail_probe(env, header.ack, delivery, duplicate);
         self.try_undo(env, header, delivery);
         self.try_frto(env, delivery, duplicate);
-        self.end_episode();
+        self.end_episode(env);
         let lost_before = self.send.lost_out;
         self.detect_losses(env, delivery);
         let lost = self.send.lost_out.saturating_sub(lost_before);
@@ -215,6 +215,9 @@ impl Connection {
             self.enter_window_reduction(env);
         } else if self.recovery.phase != Phase::WindowReduction {
             let disorder = self.send.sacked_out > 0;
+            if !disorder && self.recovery.phase == Phase::Disorder {
+                self.send.forget_board(&mut env.rare.boards);
+            }
             self.recovery.phase = if disorder { Phase::Disorder } else { Phase::Open };
         }
     }
@@ -326,7 +329,7 @@ impl Connection {
         recovery.frto = Frto::Off;
     }
 
-    fn end_episode(&mut self) {
+    fn end_episode<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) {
         let una = self.send.una;
         if self.recovery.phase == Phase::WindowReduction {
             //= RFC 3168 §6.1.2: until CWR has reached the receiver, ECE says nothing new.
@@ -348,6 +351,9 @@ impl Connection {
         }
         if !self.negotiated.sack {
             self.send.sacked_out = 0;
+        }
+        if self.send.sacked_out == 0 {
+            self.send.forget_board(&mut env.rare.boards);
         }
         self.recovery.phase = Phase::Open;
         // Still undoable: a DSACK for a retransmission comes behind all that was sent before it.

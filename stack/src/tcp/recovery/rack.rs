@@ -157,8 +157,10 @@ impl Rack {
         while at != sender.unsent
             && let Some(chunk) = pool.at(at)
         {
-            let (index, next, marks) = (at, chunk.next, chunk.marks);
-            at = next;
+            #[cfg(test)]
+            crate::tcp::send::scoreboard::count_step();
+            let (index, marks) = (at, chunk.marks);
+            at = chunk.behind_run(pool);
             if !marks.intersects(Marks::SACKED | Marks::LOST | Marks::RETRANSMITTED) {
                 if !self.is_later(chunk) {
                     overdue.judge(sender, pool, index, now, patience);

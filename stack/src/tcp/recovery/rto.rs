@@ -32,7 +32,7 @@ impl Connection {
             .at(self.send.queue.head)
             .is_some_and(|head| head.marks.contains(Marks::SACKED));
         if head_sacked || !self.negotiated.sack {
-            self.send.unmark_sacked(env.pool);
+            self.send.unmark_sacked(env.pool, &mut env.rare.boards);
         }
         // What was sent less than a round trip ago may well be on its way.
         let patience = u64::from(self.recovery.rack.rtt_us()) * 1_000;

@@ -270,6 +270,8 @@ impl Sender {
             self.packets_out += 1;
             self.sacked_out += u32::from(marks.contains(Marks::SACKED));
             self.lost_out += u32::from(marks.contains(Marks::LOST));
+            let waiting = marks & (Marks::LOST | Marks::RETRANSMITTED) == Marks::LOST;
+            self.lost_waiting += u32::from(waiting);
             if marks.contains(Marks::RETRANSMITTED) {
                 self.note_resent_split(pool, index, rest);
             }

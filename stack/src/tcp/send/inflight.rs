@@ -6,7 +6,7 @@ use crate::packet::Buffer;
 use crate::tcp::congestion::Newest;
 use crate::tcp::queue::{Chunk, Marks, NONE, Pool};
 use crate::tcp::recovery::Rack;
-use crate::tcp::segment::{SackBlock, SackBlocks};
+use crate::tcp::segment::SackBlock;
 use crate::tcp::seq::SeqNumber;
 use crate::time::Instant;
 
@@ -61,6 +61,18 @@ impl Delivery {
             let seq = chunk.seq;
             self.reordered = Some(self.reordered.map_or(seq, |lowest| lowest.min(seq)));
         }
+    }
+
+    /// SACK reports `chunk` for the first time.
+    pub(super) fn note_sacked<B: Buffer>(&mut self, chunk: &Chunk<B>) {
+        if !chunk.marks.contains(Marks::EVER_RETRANSMITTED) {
+            self.note_order(chunk);
+            self.original |= chunk.end().at_or_before(self.high);
+            self.sacked_sent = self.sacked_sent.or(Some(chunk.sent_at));
+        }
+        self.note_newest(chunk);
+        self.sacked += 1;
+        self.delivered += 1;
     }
 
     #[inline]
@@ -118,14 +130,14 @@ impl Sender {
     fn release<B: Buffer>(&mut self, pool: &mut Pool<B>, index: u32) {
         self.forget_resent(pool, index);
         let Some(chunk) = self.queue.remove(pool, index) else { return };
+        if chunk.marks.contains(Marks::SACKED) {
+            super::scoreboard::leave_run(pool, index, &chunk);
+        }
         if self.judged == index {
             self.judged = chunk.next;
         }
         if self.retransmit_hint == index {
             self.retransmit_hint = chunk.next;
-        }
-        if self.sack_hint == index {
-            self.sack_hint = NONE;
         }
         self.charged = self.charged.saturating_sub(chunk.truesize());
         self.packets_out = self.packets_out.saturating_sub(1);
@@ -134,10 +146,14 @@ impl Sender {
         };
         out(Marks::SACKED, &mut self.sacked_out);
         out(Marks::LOST, &mut self.lost_out);
+        out(Marks::LOST, &mut self.lost_waiting);
     }
 
     /// The segment at `index` was sent again, after all others in flight.
     pub fn note_resent<B>(&mut self, pool: &mut Pool<B>, index: u32) {
+        if pool.at(index).is_none_or(|chunk| chunk.marks.contains(Marks::SACKED)) {
+            return; // It had arrived, and what links it is of its run.
+        }
         self.forget_resent(pool, index);
         let before = core::mem::replace(&mut self.resent_last, index);
         match pool.at_mut(before) {
@@ -146,18 +162,21 @@ impl Sender {
         }
         if let Some(chunk) = pool.at_mut(index) {
             chunk.resent_prev = before;
+            let lost = u32::from(chunk.marks.contains(Marks::LOST));
+            self.lost_waiting = self.lost_waiting.saturating_sub(lost);
             chunk.marks |= Marks::RETRANSMITTED | Marks::EVER_RETRANSMITTED;
             self.retrans_out += 1;
         }
     }
 
     /// If a retransmission of the segment at `index` is in flight, it is so no longer.
-    fn forget_resent<B>(&mut self, pool: &mut Pool<B>, index: u32) {
+    pub(super) fn forget_resent<B>(&mut self, pool: &mut Pool<B>, index: u32) {
         let Some(chunk) = pool.at_mut(index) else { return };
         if !chunk.marks.contains(Marks::RETRANSMITTED) {
             return;
         }
         chunk.marks -= Marks::RETRANSMITTED;
+        self.lost_waiting += u32::from(chunk.marks.contains(Marks::LOST));
         let (before, behind) = (chunk.resent_prev, chunk.resent_next);
         (chunk.resent_prev, chunk.resent_next) = (NONE, NONE);
         match pool.at_mut(before) {
@@ -197,89 +216,6 @@ impl Sender {
         }
     }
 
-    /// Marks what the blocks of an acknowledgment report.
-    #[allow(clippy::too_many_arguments)]
-    pub fn mark_sacked<B: Buffer>(
-        &mut self,
-        pool: &mut Pool<B>,
-        blocks: &SackBlocks,
-        ack: SeqNumber,
-        rack: &mut Rack,
-        now: Instant,
-        min_rtt_us: u32,
-        delivery: &mut Delivery,
-    ) {
-        for (i, block) in blocks.iter().enumerate() {
-            if block.end.at_or_before(block.start) || block.end.after(self.nxt) {
-                continue;
-            }
-            //= RFC 2883 §4: the first block may report a duplicate.
-            let inside = blocks
-                .get(1)
-                .is_some_and(|b| block.start.at_or_after(b.start) && block.end.at_or_before(b.end));
-            if i == 0 && (block.start.before(ack) || inside) {
-                delivery.duplicate = Some(*block);
-                continue;
-            }
-            if block.start.before(self.una) {
-                continue;
-            }
-            self.mark_block(pool, block, rack, now, min_rtt_us, delivery);
-        }
-    }
-
-    fn mark_block<B: Buffer>(
-        &mut self,
-        pool: &mut Pool<B>,
-        block: &SackBlock,
-        rack: &mut Rack,
-        now: Instant,
-        min_rtt_us: u32,
-        delivery: &mut Delivery,
-    ) {
-        let mut at = match pool.at(self.sack_hint) {
-            Some(hint) if hint.seq.at_or_before(block.start) => self.sack_hint,
-            _ => self.queue.head,
-        };
-        while at != self.unsent
-            && let Some(chunk) = pool.at_mut(at)
-        {
-            let (index, next) = (at, chunk.next);
-            at = next;
-            if chunk.seq.at_or_after(block.end) {
-                break;
-            }
-            // A segment that the block covers in part counts as not received.
-            if chunk.seq.before(block.start)
-                || chunk.end().after(block.end)
-                || chunk.marks.contains(Marks::SACKED)
-            {
-                continue;
-            }
-            if !chunk.marks.contains(Marks::EVER_RETRANSMITTED) {
-                delivery.note_order(chunk);
-                delivery.original |= chunk.end().at_or_before(delivery.high);
-                delivery.sacked_sent = delivery.sacked_sent.or(Some(chunk.sent_at));
-            }
-            rack.on_delivered(chunk, now, min_rtt_us);
-            delivery.note_newest(chunk);
-            if chunk.marks.contains(Marks::LOST) {
-                self.lost_out = self.lost_out.saturating_sub(1);
-            }
-            chunk.marks -= Marks::LOST;
-            chunk.marks |= Marks::SACKED;
-            let end = chunk.end();
-            self.sacked_out += 1;
-            delivery.sacked += 1;
-            delivery.delivered += 1;
-            if rack.fack.before(end) || self.sacked_out == 1 {
-                rack.fack = end;
-                self.sack_hint = index;
-            }
-            self.forget_resent(pool, index);
-        }
-    }
-
     /// Takes the segment at `index`, in flight, for lost.
     pub fn mark_lost<B>(&mut self, pool: &mut Pool<B>, index: u32) {
         if pool.at(index).is_none_or(|chunk| chunk.marks.contains(Marks::SACKED)) {
@@ -290,6 +226,7 @@ impl Sender {
         if !chunk.marks.contains(Marks::LOST) {
             chunk.marks |= Marks::LOST;
             self.lost_out += 1;
+            self.lost_waiting += 1;
         }
         let seq = chunk.seq;
         if pool.at(self.retransmit_hint).is_none_or(|hint| hint.seq.after(seq)) {
@@ -322,40 +259,27 @@ impl Sender {
             chunk.marks -= Marks::LOST;
             at = chunk.next;
         }
-        self.lost_out = 0;
+        (self.lost_out, self.lost_waiting) = (0, 0);
         self.retransmit_hint = NONE;
-        self.judged = NONE;
-    }
-
-    /// Forgets what SACK reported: the peer may have thrown it away (RFC 2018 §8).
-    pub fn unmark_sacked<B>(&mut self, pool: &mut Pool<B>) {
-        let mut at = self.queue.head;
-        while at != self.unsent
-            && let Some(chunk) = pool.at_mut(at)
-        {
-            chunk.marks -= Marks::SACKED;
-            at = chunk.next;
-        }
-        self.sacked_out = 0;
-        self.sack_hint = NONE;
         self.judged = NONE;
     }
 
     /// The first lost segment that has not been sent again.
     pub fn next_lost<B>(&mut self, pool: &Pool<B>) -> Option<u32> {
-        if self.lost_out <= self.retrans_out && self.lost_out == 0 {
+        if self.lost_waiting == 0 {
             return None;
         }
-        let mut at =
-            if pool.at(self.retransmit_hint).is_some() { self.retransmit_hint } else { NONE };
+        let mut at = self.retransmit_hint;
         while at != self.unsent
             && let Some(chunk) = pool.at(at)
         {
+            #[cfg(test)]
+            super::scoreboard::count_step();
             if chunk.marks.contains(Marks::LOST) && !chunk.marks.contains(Marks::RETRANSMITTED) {
                 self.retransmit_hint = at;
                 return Some(at);
             }
-            at = chunk.next;
+            at = chunk.behind_run(pool);
         }
         self.retransmit_hint = NONE;
         None

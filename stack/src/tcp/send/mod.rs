@@ -6,6 +6,7 @@ pub(crate) mod limits;
 pub(crate) mod pacing;
 mod probe;
 pub(crate) mod rtt;
+pub(crate) mod scoreboard;
 pub(crate) mod sender;
 
 pub(crate) use inflight::Delivery;

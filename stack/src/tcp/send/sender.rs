@@ -39,6 +39,8 @@ pub(crate) struct Sender {
     pub sacked_out: u32,
     /// Of those: taken for lost.
     pub lost_out: u32,
+    /// Of those: not sent again yet.
+    pub lost_waiting: u32,
     /// Of those: retransmissions in flight.
     pub retrans_out: u32,
     /// The end of the last segment sent that was not full (Minshall's rule).
@@ -61,8 +63,8 @@ pub(crate) struct Sender {
     pub resent_last: u32,
     /// Every segment before this one is delivered, lost or sent again: RACK need not look there.
     pub judged: u32,
-    /// The SACKed segment with the highest sequence number.
-    pub sack_hint: u32,
+    /// Where it is remembered what SACK reported.
+    pub board: u32,
     /// Most packets in flight since the window was last full, for RFC 7661.
     pub max_packets_out: u32,
     pub max_packets_seq: SeqNumber,
@@ -96,6 +98,7 @@ impl Sender {
             packets_out: 0,
             sacked_out: 0,
             lost_out: 0,
+            lost_waiting: 0,
             retrans_out: 0,
             small_end: first,
             fin_queued: false,
@@ -108,7 +111,7 @@ impl Sender {
             resent_first: NONE,
             resent_last: NONE,
             judged: NONE,
-            sack_hint: NONE,
+            board: NONE,
             max_packets_out: 0,
             max_packets_seq: first,
             limited_by_window: false,
@@ -157,12 +160,11 @@ impl Sender {
         self.queue.clear(pool);
         self.unsent = NONE;
         self.retransmit_hint = NONE;
-        self.sack_hint = NONE;
         (self.resent_first, self.resent_last, self.judged) = (NONE, NONE, NONE);
         self.charged = 0;
         self.packets_out = 0;
         self.sacked_out = 0;
-        self.lost_out = 0;
+        (self.lost_out, self.lost_waiting) = (0, 0);
         self.retrans_out = 0;
         self.una = self.end;
         self.nxt = self.end;

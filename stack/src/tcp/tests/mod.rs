@@ -11,6 +11,7 @@ mod pacing;
 mod ports;
 mod recovery;
 mod rfc;
+mod scoreboard;
 mod state;
 mod time_wait_reuse;
 mod timers;

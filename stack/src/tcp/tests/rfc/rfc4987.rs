@@ -1,7 +1,7 @@
 //! A SYN flood, and what SYN cookies make of it (RFC 4987 §3.6; as Linux's `tcp_syncookies`).
 
-use crate::config::{SynCookies, TcpConfig};
-use crate::tcp::info::{OPTION_SACK, OPTION_TIMESTAMPS, OPTION_WSCALE};
+use crate::config::{EcnPolicy, SynCookies, TcpConfig};
+use crate::tcp::info::{OPTION_ECN, OPTION_SACK, OPTION_TIMESTAMPS, OPTION_WSCALE};
 use crate::tcp::segment::Header;
 use crate::tcp::testing::Script;
 use crate::tcp::{State, TcpId};
@@ -150,4 +150,53 @@ fn switched_to_always_nothing_is_remembered() {
     s.inject(&format!(". 1:1(0) ack 1 ts 6 {echo}"));
     let id = s.accept(listener).unwrap();
     assert_eq!(s.tcp.info(id, s.now).unwrap().options & 7, OPTION_TIMESTAMPS);
+}
+
+#[test]
+fn ecn_survives_in_the_timestamp() {
+    for (asked, stamps) in [(true, true), (true, false), (false, true)] {
+        let config = TcpConfig { syn_cookies: SynCookies::Always, ..TcpConfig::default() };
+        let mut s = Script::with(&TcpConfig { ecn: EcnPolicy::Always, ..config });
+        let listener = s.listener(80, BACKLOG);
+        let flags = if asked { "SEW" } else { "S" };
+        let options = if stamps { "ts 5 0" } else { "" };
+        s.inject(&format!("{flags} 0:0(0) mss 1460 sackok {options}"));
+        let granted = asked && stamps;
+        assert_eq!(s.out(), [if granted { "SE. 0:0(0) ack 1" } else { "S. 0:0(0) ack 1" }]);
+        let back = match s.last.timestamps {
+            Some(ts) => format!("ts 6 {}", ts.value as i32),
+            None => String::new(),
+        };
+        s.inject(&format!(". 1:1(0) ack 1 {back}"));
+        let id = s.accept(listener).unwrap();
+        let ecn = s.tcp.info(id, s.now).unwrap().options & OPTION_ECN != 0;
+        assert_eq!(ecn, granted, "{asked} {stamps}");
+        s.send(id, b"x").unwrap();
+        let out = s.out();
+        assert_eq!(out[0].ends_with("ect0"), granted, "{out:?}");
+    }
+}
+
+#[test]
+fn rfc_4987_an_acknowledgment_from_further_on_brings_no_cookie_back() {
+    let mut s =
+        Script::with(&TcpConfig { syn_cookies: SynCookies::Always, ..TcpConfig::default() });
+    let listener = s.listener(80, 0);
+    let mut acks = Vec::new();
+    for source_port in [4_000, 4_001] {
+        let (syn, _) = s.parse("S 0:0(0) mss 1460");
+        s.inject_header(&Header { source_port, ..syn }, b"");
+        assert_eq!(s.out(), ["S. 0:0(0) ack 1"]);
+        acks.push(Header { source_port, ..s.parse(". 1:1(0) ack 1").0 });
+    }
+    for ack in &acks {
+        s.inject_header(ack, b"");
+        assert_eq!(s.out(), [""; 0]);
+    }
+    assert_eq!((s.counters.syncookies_recv, s.counters.accept_queue_full), (2, 1));
+    // That caller has finished already; a repeated SYN-ACK makes it say where it is. As Linux.
+    let (header, _) = s.parse(". 2:2(0) ack 1");
+    s.inject_header(&Header { source_port: 4_001, ..header }, b"");
+    assert_eq!(s.out(), ["R 1:1(0)"]);
+    assert!(s.accept(listener).is_ok());
 }
