@@ -9,17 +9,20 @@
 #   -l         against the kernel instead, in real time
 #   -v         what packetdrill says of each that fails
 #   -o FILE    the results as lines "path pass|FAIL" in FILE
+#   -t         writes the results into the table (with -l: into the kernel's column); a reason
+#              stays as long as its script fails
 # Ends with 0 if every script passes that the table says passes (with -l: if packetdrill ran).
 set -u
 
-usage() { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 
-word='' kernel='' verbose='' results=''
-while getopts 'k:lvo:' option; do
+word='' kernel='' verbose='' results='' write=''
+while getopts 'k:lvto:' option; do
     case $option in
         k) word=$OPTARG ;;
         l) kernel=1 ;;
         v) verbose=1 ;;
+        t) write=1 ;;
         o) results=$(realpath -m "$OPTARG") ;;
         *) usage ;;
     esac
@@ -55,6 +58,9 @@ run_one() {
     timeout 60 unshare --net --mount --propagation private bash -c '
         mount -t tmpfs none /mnt && echo cubic > /mnt/congestion &&
             mount --bind /mnt/congestion /proc/sys/net/ipv4/tcp_congestion_control || exit 1
+        # What nstat says of the kernel is of no use: the stack writes its own.
+        printf "%s\n" "#!/bin/sh" "cat /mnt/counters 2>/dev/null; exit 0" > /mnt/nstat && chmod +x /mnt/nstat
+        export PATH=/mnt:$PATH ONWIRE_PACKETDRILL_NSTAT=/mnt/counters
         ip link set lo up
         ip tuntap add tun0 mode tun
         ip link set tun0 up
@@ -68,6 +74,9 @@ run_one() {
 expected() { awk -F' *[|] *' -v s="\`$1\`" '$2 == s { print $3; exit }' "$table" 2>/dev/null; }
 
 passed=0 failed=0 worse=0 better=0
+if [ -z "$results" ] && [ -n "$write" ]; then
+    results=$(mktemp) && trap 'rm -f "$results"' EXIT
+fi
 [ -n "$results" ] && : > "$results"
 while read -r script; do
     name=${script#"$scripts"/}
@@ -86,5 +95,27 @@ while read -r script; do
     [ -n "$results" ] && echo "$name $result" >> "$results"
     [ -n "$verbose" ] && [ $result = FAIL ] && tail -n 6 <<< "$said" | sed 's/^/      /'
 done < <(find "$scripts" -name '*.pkt' | sort)
+
+# The table with this run's results, and the sentence above it that counts them.
+write_table() {
+    awk -F' *[|] *' -v OFS=' | ' -v column="${kernel:+4}" '
+        BEGIN { if (!column) column = 3 }
+        NR == FNR { split($0, result, " "); now["`" result[1] "`"] = result[2]; next }
+        $2 in now {
+            $column = now[$2]
+            if ($3 == "pass") $5 = ""
+            else if ($5 == "") $5 = "to be explained"
+            print "| " $2 " | " $3 " | " $4 " | " $5 " |"; next
+        }
+        { print }' "$results" "$table" > "$table.new" && mv "$table.new" "$table"
+    local counts
+    counts=$(awk -F' *[|] *' '
+        $3 ~ /^(pass|FAIL)$/ { all++; n[$3 $4]++ }
+        END { printf "Of %d scripts onwire passes %d, Linux %d; %d pass on both, %d on Linux alone, %d on onwire alone.",
+            all, n["passpass"] + n["passFAIL"], n["passpass"] + n["FAILpass"],
+            n["passpass"], n["FAILpass"], n["passFAIL"] }' "$table")
+    sed -i "s/^Of [0-9]* scripts onwire passes.*/$counts/" "$table"
+}
+[ -n "$write" ] && write_table
 echo "passed $passed, failed $failed; $worse worse and $better better than the table says"
 [ $worse = 0 ] && [ $((passed + failed)) -gt 0 ]

@@ -165,7 +165,8 @@ fn connect_and_send(
 ) -> Result<usize, Errno> {
     let socket = station.call(|world| world.socket(fd))?;
     let nonblocking = nonblocking(&socket, flags);
-    let first = First { data, zero_copy: flags & libc::MSG_ZEROCOPY != 0 };
+    let zero_copy = flags & libc::MSG_ZEROCOPY != 0;
+    let first = First { data, zero_copy, waits: !nonblocking };
     let sent = sockets::connect(station, fd, to, Some(first), nonblocking)?;
     let flags = if sent > 0 { flags & !libc::MSG_ZEROCOPY } else { flags };
     let mut rest = data;

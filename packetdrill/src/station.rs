@@ -9,6 +9,8 @@
 use crate::knobs::Flags;
 use crate::world::World;
 use core::cell::Cell;
+use core::ffi::c_long;
+use stack::tcp::TcpCounters;
 use stack::time::{Duration, Instant};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -39,6 +41,8 @@ pub struct Guarded {
     changes: u64,
     next_id: u64,
     waiters: Vec<Waiter>,
+    /// The threads whose calls have ended, and that packetdrill has not put to sleep again.
+    returning: Vec<c_long>,
 }
 
 type Guard<'a> = MutexGuard<'a, Guarded>;
@@ -78,10 +82,34 @@ pub fn station() -> Option<&'static Station> {
     STATION.get()
 }
 
+/// Writes what scripts ask nstat(8) for to the file that the environment names.
+fn publish(counters: &TcpCounters) {
+    if let Some(path) = std::env::var_os("ONWIRE_PACKETDRILL_NSTAT")
+        && counters.icmp_out_of_window > 0
+    {
+        let text = format!("TcpExtOutOfWindowIcmps {} 0.0\n", counters.icmp_out_of_window);
+        // Who reads it finds out.
+        let _ = std::fs::write(path, text);
+    }
+}
+
+fn this_thread() -> c_long {
+    // SAFETY: no arguments.
+    unsafe { libc::syscall(libc::SYS_gettid) }
+}
+
+/// Whether the thread sleeps (or is no more).
+fn is_asleep(thread: c_long) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat"));
+    // Behind the name, which may hold anything, in parentheses.
+    stat.is_ok_and(|stat| stat.rsplit(") ").next().is_none_or(|rest| rest.starts_with('S')))
+}
+
 impl Station {
     pub fn new(flags: Flags) -> Self {
         let world = World::new(flags);
-        let guarded = Guarded { world, changes: 0, next_id: 0, waiters: Vec::new() };
+        let guarded =
+            Guarded { world, changes: 0, next_id: 0, waiters: Vec::new(), returning: Vec::new() };
         Station { guarded: Mutex::new(guarded), changed: Condvar::new(), looked: Condvar::new() }
     }
 
@@ -149,6 +177,7 @@ impl Station {
             let late = deadline.is_some_and(|at| at <= now) || now >= begun + PATIENCE;
             if answer.is_some() || late {
                 guard.waiters.retain(|waiter| waiter.id != id);
+                guard.returning.push(this_thread());
                 ENDED.set(Some(now));
                 self.looked.notify_all();
                 return (guard, answer);
@@ -170,8 +199,21 @@ impl Station {
         told.unwrap_or_else(PoisonError::into_inner).0
     }
 
+    /// The thread of a call that has ended tells packetdrill what became of it: in no time, says
+    /// the clock, so it gets some that does not count.
+    fn await_returning(&self) {
+        let returning = core::mem::take(&mut self.lock().returning);
+        for thread in returning {
+            let end = std::time::Instant::now() + NOBODY;
+            while !is_asleep(thread) && std::time::Instant::now() < end {
+                std::thread::sleep(std::time::Duration::from_micros(200));
+            }
+        }
+    }
+
     /// usleep(3): everything that happens in that time happens.
     pub fn usleep(&self, time: Duration) {
+        self.await_returning();
         let mut guard = self.lock();
         let target = guard.world.now + time;
         while let Some(next) = guard.next_moment()
@@ -203,10 +245,12 @@ impl Station {
     /// A packet arrives.
     pub fn arrive(&self, packet: &[u8]) {
         self.call(|world| world.shard.device_mut().arrive(packet));
+        self.call(|world| publish(&world.shard.counters().tcp));
     }
 
     /// The next packet that the stack sends, and when; time moves on until there is one.
     pub fn depart(&self) -> Option<(Vec<u8>, Instant)> {
+        self.await_returning();
         let mut guard = self.lock();
         let limit = guard.world.now + PATIENCE;
         loop {

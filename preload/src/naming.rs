@@ -213,7 +213,8 @@ pub unsafe fn connect_and_send(
     let Target::V4(remote) = target else { return Err(Errno::EAFNOSUPPORT) };
     let nonblocking = open.file.nonblocking() || flags & libc::MSG_DONTWAIT != 0;
     let send = |data: &mut [IoSlice<'_>]| {
-        let first = First { data, zero_copy: flags & libc::MSG_ZEROCOPY != 0 };
+        let zero_copy = flags & libc::MSG_ZEROCOPY != 0;
+        let first = First { data, zero_copy, waits: !nonblocking };
         let sent = connect_to(open, remote, Some(first), nonblocking)?;
         send_rest(open, data, sent, flags)
     };
@@ -227,7 +228,8 @@ pub unsafe fn connect_and_send(
 /// As connect(2) and send(2).
 pub fn send_first(open: &Open, data: &mut [IoSlice<'_>], flags: c_int) -> Result<usize, Errno> {
     let nonblocking = open.file.nonblocking() || flags & libc::MSG_DONTWAIT != 0;
-    let first = First { data, zero_copy: flags & libc::MSG_ZEROCOPY != 0 };
+    let zero_copy = flags & libc::MSG_ZEROCOPY != 0;
+    let first = First { data, zero_copy, waits: !nonblocking };
     // The address was given to connect(2) and is not asked for again.
     let anywhere = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
     let sent = connect_stream(open, anywhere, Some(first), nonblocking)?;

@@ -74,6 +74,15 @@ pub struct First<'a> {
     pub data: &'a [IoSlice<'a>],
     /// `MSG_ZEROCOPY`.
     pub zero_copy: bool,
+    /// The caller waits for the connection, and then sends what the SYN did not carry.
+    pub waits: bool,
+}
+
+impl First<'_> {
+    /// Whether more follows when the SYN took `taken` octets and the connection is there.
+    pub(crate) fn goes_on(&self, taken: usize) -> bool {
+        self.waits && taken < self.data.iter().map(|slice| slice.len()).sum()
+    }
 }
 
 /// How to receive (the `MSG_` flags that a transport acts upon).

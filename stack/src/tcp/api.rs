@@ -223,6 +223,7 @@ impl<B: Buffer> Tcp<B> {
         match first {
             Some(first) if may_send => {
                 let n = opening.load(first.data, &mut self.pool, cx.allocator);
+                opening.early.more = first.goes_on(n);
                 if n > 0 && first.zero_copy && options.zero_copy {
                     socket.after_copy(&mut self.zero_copies, index);
                 }
@@ -232,7 +233,10 @@ impl<B: Buffer> Tcp<B> {
                 opening.hold();
                 0
             }
-            _ => 0,
+            _ => {
+                opening.early.more = first.is_some_and(|first| first.goes_on(0));
+                0
+            }
         }
     }
 

@@ -82,7 +82,8 @@ impl<B: Buffer> Tcp<B> {
         let hash = tuple.place(self.keys.demux);
         let found = self.demux.find(hash, |target| match target {
             Target::Socket(index) => match self.sockets.at(index).map(|socket| &socket.kind) {
-                Some(Kind::Connected(c)) => c.tuple == tuple,
+                // The first acknowledgment after Fast Open ends the opening beside it.
+                Some(Kind::Connected(c)) => c.tuple == tuple && !c.awaits_ack,
                 _ => false,
             },
             _ => false,
@@ -192,6 +193,9 @@ impl<B: Buffer> Tcp<B> {
                 connection.begin(header, &mut env!(self, cx, options));
                 // Linux counts the SYN that the peer acknowledged, and none of a passive open.
                 connection.stats.octets_acked = 1;
+                if early.more {
+                    connection.expect_first_data(&self.config, cx.now);
+                }
                 connection.after_fast_open(&early, acked, again, &mut self.pool, cx.now);
                 if crossing && header.flags.contains(Flags::SYN) {
                     connection.receive.report_repeated_syn(&mut self.rare.reports);
@@ -492,6 +496,15 @@ impl<B: Buffer> Tcp<B> {
                         // While opening Linux takes soft errors for final as well.
                         cx.counters.attempt_failures += 1;
                         self.fail_opening(index, error);
+                    }
+                    // As an opening of ours, until it is accepted (Linux: `tcp_v4_err`).
+                    Kind::Connected(c)
+                        if c.awaits_ack
+                            && socket.waiting_at.is_some()
+                            && seq.between(c.send.una - 1, c.send.nxt) =>
+                    {
+                        cx.counters.attempt_failures += 1;
+                        c.finish(Some(error));
                     }
                     //= RFC 5927 §4: only about what is in flight.
                     Kind::Connected(c) if seq.between(c.send.una, c.send.nxt) => {

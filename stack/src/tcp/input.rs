@@ -275,6 +275,7 @@ impl Connection {
                 self.challenge(env);
                 return Step::Drop;
             }
+            self.on_old_ack(env, header);
         } else {
             self.store_timestamp(env.cx.now, arrival);
             self.on_ack(env, arrival);
@@ -361,6 +362,29 @@ impl Connection {
             self.recover(env, header, &mut delivery, duplicate);
         }
         self.after_delivery(env, &delivery, window_changed);
+    }
+
+    /// An acknowledgment that a later one has overtaken: what SACK reports in it is news all the
+    /// same.
+    fn on_old_ack<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>, header: &Header) {
+        if !self.negotiated.sack || header.sack.is_empty() || self.send.packets_out == 0 {
+            return;
+        }
+        let mut delivery = Delivery {
+            prior_fack: (self.send.sacked_out > 0).then_some(self.recovery.rack.fack),
+            high: self.recovery.high,
+            prior_in_flight: self.send.in_flight(),
+            ..Delivery::default()
+        };
+        self.send.burst = 0;
+        let (blocks, ack, min_rtt_us) = (&header.sack, header.ack, self.rtt.min_us);
+        let arrived = Arrived { blocks, ack, now: env.cx.now, min_rtt_us };
+        let rack = &mut self.recovery.rack;
+        self.send.mark_sacked(env.pool, &mut env.rare.boards, &arrived, rack, &mut delivery);
+        if delivery.sacked > 0 || delivery.duplicate.is_some() {
+            self.recover(env, header, &mut delivery, false);
+            self.after_delivery(env, &delivery, false);
+        }
     }
 
     fn after_delivery<A: Allocator>(

@@ -51,6 +51,8 @@ pub struct Host {
     pub counters: TcpCounters,
     pub now: Instant,
     pub address: IpAddr,
+    /// Whether the program waits when it connects with data.
+    pub waits: bool,
 }
 
 macro_rules! cx {
@@ -76,6 +78,7 @@ impl Host {
             counters: TcpCounters::default(),
             now: Instant::from_millis(10_000),
             address,
+            waits: false,
         }
     }
 
@@ -106,7 +109,7 @@ impl Host {
         data: &[u8],
         zero_copy: bool,
     ) -> Result<usize, Error> {
-        let first = First { data: &[IoSlice::new(data)], zero_copy };
+        let first = First { data: &[IoSlice::new(data)], zero_copy, waits: self.waits };
         self.tcp.connect_fast(cx!(self), id, self.address, remote, 1500, Some(first))
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::readiness::Readiness;
-use crate::socket::Shutdown;
+use crate::socket::{First, Shutdown};
 use crate::tcp;
 
 impl Net {
@@ -174,4 +174,21 @@ fn loss_is_repaired() {
     }
     assert!(got == data, "{} of {} octets", got.len(), data.len());
     net.finish(&[(0, client), (1, server), (1, listener)]);
+}
+
+#[test]
+fn the_first_acknowledgment_after_fast_open_ends_its_opening() {
+    let mut net = Net::with(|config| config.tcp.fast_open = 0x607, |_| {});
+    let listener = net.listener(1, at(1, 80));
+    let client = net.socket(0, SocketKind::Tcp);
+    let first = First { data: &[IoSlice::new(b"hello")], zero_copy: false, waits: false };
+    let begun = net.hosts[0].connect_fast(net.now, client, at(1, 80), Some(first));
+    assert_eq!(begun, Ok(5));
+    net.settle();
+    let (server, _) = net.hosts[1].accept(net.now, listener).unwrap();
+    assert_eq!(net.receive(1, server).unwrap().0, b"hello");
+    assert_eq!(net.hosts[1].state(server), Some(tcp::State::Established));
+    assert_eq!(net.hosts[1].occupancy().tcp.openings, 0, "its SYN-ACK is not sent again");
+    net.hosts[1].close(net.now, listener);
+    net.finish(&[(0, client), (1, server)]);
 }

@@ -54,6 +54,8 @@ pub(crate) struct Early {
     pub tried: bool,
     /// Our SYN had the option: a cookie that comes was asked for.
     pub asked: bool,
+    /// The program sends more as soon as it is connected: that acknowledges the SYN-ACK.
+    pub more: bool,
     /// The data was too much for the path: our SYN goes again without it.
     pub plain: bool,
     /// Our SYN waits for the program's first data (`TCP_FASTOPEN_CONNECT`).
@@ -73,6 +75,7 @@ impl Early {
             len: 0,
             tried: false,
             asked: false,
+            more: false,
             plain: false,
             held: false,
             outcome: Outcome::None,
@@ -409,6 +412,7 @@ impl<B: Buffer> Tcp<B> {
         let Some(socket) = self.sockets.at_mut(index) else { return 0 };
         let Kind::Opening(opening) = &mut socket.kind else { return 0 };
         let n = opening.load(first.data, &mut self.pool, cx.allocator);
+        opening.early.more = first.goes_on(n);
         opening.release(cx.now);
         let options = self.option_sets.get(socket.options);
         if n > 0 && first.zero_copy && options.zero_copy {
@@ -546,6 +550,13 @@ impl Connection {
         taken
     }
 
+    /// The program is about to send, and its data will acknowledge the SYN-ACK.
+    pub fn expect_first_data(&mut self, config: &TcpConfig, now: Instant) {
+        self.pending -= Pending::ACK;
+        self.receive.ack.expect_data(config);
+        self.timers.ack_at = now + config.delayed_ack_max;
+    }
+
     /// What became of the data in our SYN, of which the SYN-ACK `header` acknowledged `acked`
     /// octets: the rest is sent again, at once.
     pub fn after_fast_open<B: Buffer>(
@@ -597,7 +608,7 @@ pub(in crate::tcp) fn learn(
     }
     let unheard = opening.early.len > acked;
     let again = opening.retransmits > 0 || opening.early.plain;
-    let lost = again && header.fast_open.is_none() && unheard;
+    let lost = again && opening.early.asked && header.fast_open.is_none() && unheard;
     let mss = header.mss.unwrap_or(crate::tcp::negotiated::DEFAULT_MSS);
     let cookie = header.fast_open.as_ref().filter(|_| opening.early.asked);
     destinations.learn(opening.tuple.remote, mss, cookie, lost, now);

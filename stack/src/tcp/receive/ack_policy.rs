@@ -67,6 +67,13 @@ impl AckPolicy {
         self.last_data = now;
     }
 
+    /// What is owed now rides on data that comes at once.
+    pub fn expect_data(&mut self, config: &TcpConfig) {
+        self.owed = true;
+        self.enter_quick_for(QUICK_ACKS);
+        self.delay_us = config.delayed_ack_min.as_micros() as u32;
+    }
+
     fn measure(&mut self, len: u32) {
         if len >= self.peer_mss {
             self.peer_mss = len.min(u32::from(u16::MAX));

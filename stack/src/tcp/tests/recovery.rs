@@ -37,3 +37,23 @@ fn a_silent_peer_is_given_up_after_about_15_minutes() {
     s.wait(Duration::from_secs(130));
     assert_eq!(s.tcp.take_error(id), Some(crate::error::Error::TimedOut));
 }
+
+#[test]
+fn an_acknowledgment_that_was_overtaken_still_reports_with_sack() {
+    let mut s = Script::plain();
+    let id = s.established("mss 1000 sackok");
+    s.send(id, &[7; 10_000]).unwrap();
+    assert_eq!(s.out().len(), 10);
+    s.wait_ms(10);
+    s.inject(". 1:1(0) ack 1 sack 1001:3001 sack 8001:9001");
+    assert!(s.out().contains(&". 1:1001(1000) ack 1".to_owned()));
+    s.wait_ms(10);
+    s.inject(". 1:1(0) ack 4001 sack 8001:9001");
+    s.out();
+    let sacked = |s: &Script| s.tcp.info(id, s.now).unwrap().sacked;
+    assert_eq!(sacked(&s), 1);
+    s.inject(". 1:1(0) ack 3001 sack 5001:7001");
+    assert_eq!(sacked(&s), 3);
+    s.inject(". 1:1(0) ack 3001");
+    assert_eq!((sacked(&s), s.tcp.info(id, s.now).unwrap().unacked), (3, 6));
+}

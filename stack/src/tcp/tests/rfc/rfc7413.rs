@@ -430,3 +430,67 @@ fn zero_copy_is_reported_for_the_data_of_a_syn() {
     assert_eq!(s.connect_fast_flags(id, b"abc", true), Ok(3));
     assert_eq!(s.tcp.receive_completions(id), Ok((0, 0)));
 }
+
+#[test]
+fn what_a_waiting_program_sends_next_acknowledges_the_syn_ack() {
+    let (mut s, _) = Script::with_cookie();
+    let id = s.socket();
+    s.waits = true;
+    assert_eq!(s.connect_fast(id, &[7; 2000]), Ok(1420));
+    s.out();
+    s.inject("S. 0:0(0) ack 1421 mss 1460");
+    assert_eq!(s.out(), [""; 0]);
+    assert_eq!(s.send(id, &[7; 580]), Ok(580));
+    assert_eq!(s.out(), ["P. 1421:2001(580) ack 1"]);
+    s.inject("P. 1:501(500) ack 2001");
+    assert_eq!(s.out(), [""; 0], "they talk in turns");
+    assert_eq!(s.wait_ms(210), [". 2001:2001(0) ack 501"]);
+    // One that thinks better of it acknowledges all the same.
+    let id = s.socket();
+    assert_eq!(s.connect_fast(id, &[7; 2000]), Ok(1420));
+    s.out();
+    s.inject("S. 0:0(0) ack 1421 mss 1460");
+    assert_eq!(s.wait_ms(210), [". 1421:1421(0) ack 1"]);
+}
+
+#[test]
+fn a_lost_syn_with_data_but_without_the_option_says_nothing_about_the_option() {
+    let mut s = both_sides(1 | 4);
+    let id = s.socket();
+    assert_eq!(s.connect_fast(id, &[7; 100]), Ok(100));
+    s.out();
+    assert_eq!(s.wait_ms(1_100), ["S 0:0(0)"]);
+    s.inject("S. 0:0(0) ack 1 mss 1460");
+    s.out();
+    s.abort(id);
+    s.out();
+    s.tcp.set_config(&TcpConfig { fast_open: 1, timestamps: false, ..TcpConfig::default() });
+    let id = s.socket();
+    assert_eq!(s.connect_fast(id, b"x"), Ok(0));
+    s.out();
+    assert_eq!(s.last.fast_open, Some(Cookie::new()));
+}
+
+#[test]
+fn icmp_ends_a_connection_with_early_data_that_nobody_has_accepted() {
+    let mut s = both_sides(2);
+    let listener = s.fast_listener(5);
+    s.inject_fast("S 0:10(10) mss 1460", Some(ours()));
+    s.out();
+    let (port, iss) = (s.port, s.iss);
+    s.unreachable(port, iss + 5_000, Error::HostUnreachable, false);
+    assert_eq!(s.counters.icmp_out_of_window, 1);
+    s.unreachable(port, iss, Error::HostUnreachable, false);
+    let id = s.accept(listener).unwrap();
+    assert_eq!(s.receive(id, 100).unwrap().len(), 10, "what came with the SYN is there");
+    assert_eq!(s.receive(id, 100), Err(Error::HostUnreachable));
+    assert_eq!(s.send(id, b"x"), Err(Error::BrokenPipe));
+    s.inject(". 11:11(0) ack 1");
+    assert_eq!(s.out(), ["R 1:1(0)"]);
+    // Once accepted it is a connection like any other.
+    s.inject_fast("S 0:10(10) mss 1460", Some(ours()));
+    let (id, iss) = (s.accept(listener).unwrap(), s.iss);
+    s.out();
+    s.unreachable(port, iss, Error::HostUnreachable, false);
+    assert_eq!(s.state(id), State::SynReceived);
+}
