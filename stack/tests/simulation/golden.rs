@@ -15,13 +15,15 @@ use std::path::Path;
 
 /// What the link carries, in bits per second.
 const RATE: u64 = 20_000_000;
-/// Octets of one transfer.
+/// Octets of one transfer, and of a long one.
 const OCTETS: u64 = 2_000_000;
+const LONG: u64 = 20_000_000;
 /// Transfers of which the median counts.
 const RUNS: u64 = 3;
 
 const HEADER: &str = "\
 # Goodput in Mbit/s of one transfer of 2 MB over 20 Mbit/s, the median of three seeds.
+# The last rows are of 20 MB: there the first round trips do not weigh.
 # queue: in bandwidth-delay products (at least 15 kB). DCTCP's marks packets from 30 kB on.
 # Rewritten by UPDATE_GOLDEN=1 cargo test -p onwire-stack --test simulation golden
 controller rtt_ms  loss_%  queue  goodput
@@ -46,8 +48,19 @@ fn plan(total: u64, expected: u64) -> Plan {
     }
 }
 
+/// What a row is of; the loss in parts per ten thousand, the queue in bandwidth-delay products.
+#[derive(Debug, Clone, Copy)]
+struct Cell {
+    algorithm: CongestionAlgorithm,
+    rtt_ms: u64,
+    loss: u32,
+    queue: f64,
+    octets: u64,
+}
+
 /// A bulk transfer and nothing else, on ordinary hosts.
-fn transfer(algorithm: CongestionAlgorithm, rtt_ms: u64, loss: u32, queue: f64) -> Scenario {
+fn transfer(cell: Cell) -> Scenario {
+    let Cell { algorithm, rtt_ms, loss, queue, octets } = cell;
     let mut scenario = scenario(1);
     let product = RATE as f64 / 8.0 * rtt_ms as f64 / 1_000.0;
     let quality = Quality {
@@ -73,39 +86,52 @@ fn transfer(algorithm: CongestionAlgorithm, rtt_ms: u64, loss: u32, queue: f64) 
         client: 0,
         opening: Opening::To(1),
         at: Instant::from_millis(1_000),
-        plans: [plan(OCTETS, 0), plan(0, OCTETS)],
+        plans: [plan(octets, 0), plan(0, octets)],
     }];
     scenario
 }
 
-fn goodput(algorithm: CongestionAlgorithm, rtt_ms: u64, loss: u32, queue: f64) -> f64 {
+fn goodput(cell: Cell) -> f64 {
     let mut chance = Chance::new(1, 99);
     let mut runs: Vec<f64> = (0..RUNS)
         .map(|_| {
             let seed = u64::from(chance.below(u32::MAX));
-            let run = World::new(seed, transfer(algorithm, rtt_ms, loss, queue), false).run();
-            OCTETS as f64 * 8.0 / run.virtual_time.as_secs_f64() / 1e6
+            let run = World::new(seed, transfer(cell), false).run();
+            cell.octets as f64 * 8.0 / run.virtual_time.as_secs_f64() / 1e6
         })
         .collect();
     runs.sort_by(f64::total_cmp);
     runs[runs.len() / 2]
 }
 
-fn table() -> String {
-    let mut table = String::from(HEADER);
-    for algorithm in CongestionAlgorithm::ALL {
+fn cells() -> Vec<Cell> {
+    let mut cells = Vec::new();
+    let losses = [0, 10, 100, 300];
+    for algorithm in CongestionAlgorithm::ALL.iter().copied() {
         for rtt_ms in [1, 20, 100] {
-            for loss in [0, 10, 100, 300] {
-                for queue in [0.5, 2.0] {
-                    let goodput = goodput(*algorithm, rtt_ms, loss, queue);
-                    let (name, percent) = (algorithm.name(), f64::from(loss) / 100.0);
-                    let line = format_args!(
-                        "{name:<10} {rtt_ms:>6} {percent:>7.1} {queue:>6.1} {goodput:>8.2}"
-                    );
-                    writeln!(table, "{line}").expect("a string takes all");
-                }
+            for loss in losses {
+                let cell = |queue| Cell { algorithm, rtt_ms, loss, queue, octets: OCTETS };
+                cells.extend([0.5, 2.0].map(cell));
             }
         }
+    }
+    let algorithm = CongestionAlgorithm::Bbr;
+    for rtt_ms in [20, 100] {
+        let cell = |loss| Cell { algorithm, rtt_ms, loss, queue: 0.5, octets: LONG };
+        cells.extend([0, 100, 300].map(cell));
+    }
+    cells
+}
+
+fn table() -> String {
+    let mut table = String::from(HEADER);
+    for cell in cells() {
+        let (name, percent) = (cell.algorithm.name(), f64::from(cell.loss) / 100.0);
+        let Cell { rtt_ms, queue, .. } = cell;
+        let goodput = goodput(cell);
+        let line =
+            format_args!("{name:<10} {rtt_ms:>6} {percent:>7.1} {queue:>6.1} {goodput:>8.2}");
+        writeln!(table, "{line}").expect("a string takes all");
     }
     table
 }

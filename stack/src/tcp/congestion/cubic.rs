@@ -33,13 +33,16 @@ struct Curve {
     w_est: f32,
     /// Seconds from the start of the epoch until the window is `w_max` again.
     k: f32,
+    /// The fraction of a packet by which the reduced window was rounded down: with windows of ten
+    /// packets, of which a loss takes three, halves matter.
+    fraction: f32,
     /// When this stage of congestion avoidance began; zero while there is none.
     epoch_start: Instant,
 }
 
 impl Curve {
     fn begin_epoch(&mut self, now: Instant, cwnd: u32) {
-        let cwnd = cwnd as f32;
+        let cwnd = cwnd as f32 + core::mem::take(&mut self.fraction);
         self.epoch_start = now;
         self.w_est = cwnd;
         if self.w_max <= cwnd {
@@ -115,19 +118,27 @@ impl CongestionControl for Cubic {
 
     fn on_loss(&mut self, window: Window) -> u32 {
         self.before = self.curve;
-        let (curve, cwnd) = (&mut self.curve, window.cwnd as f32);
+        let curve = &mut self.curve;
+        // The window as it would be if packets could be cut.
+        let under_way = curve.epoch_start != Instant::ZERO;
+        let ahead = if under_way { curve.w_est - window.cwnd as f32 } else { 0.0 };
+        let cwnd = window.cwnd as f32 + ahead.max(self.credit).clamp(0.0, 0.99);
         curve.epoch_start = Instant::ZERO;
         curve.cwnd_prior = cwnd;
         //= RFC 9438 §4.7: fast convergence.
         curve.w_max = if cwnd < curve.w_max { cwnd * (1.0 + BETA as f32) / 2.0 } else { cwnd };
         //= RFC 9438 §4.6
-        ((f64::from(window.cwnd) * BETA) as u32).max(2)
+        let reduced = f64::from(cwnd) * BETA;
+        self.credit = 0.0;
+        curve.fraction = if reduced < 2.0 { 0.0 } else { reduced.fract() as f32 };
+        (reduced as u32).max(2)
     }
 
     fn on_timeout(&mut self) {
         //= RFC 9438 §4.8: after a timeout K is 0 and W_max the window at which slow start ends.
         self.curve.epoch_start = Instant::ZERO;
         self.curve.w_max = 0.0;
+        self.curve.fraction = 0.0;
     }
 
     fn on_undo(&mut self) {
@@ -188,6 +199,19 @@ mod tests {
         assert_eq!(after, 7 + (6.0 * ALPHA) as u32);
         let later = run(&mut cubic, window, START, 2_600).cwnd;
         assert!(later >= 28, "0.53 for 6 round trips, 1 for 20, if not faster: {later}");
+    }
+
+    #[test]
+    fn what_rounding_takes_from_a_small_window_is_not_lost() {
+        let mut cubic = Cubic::default();
+        let window = reduced(&mut cubic, 15);
+        assert_eq!(window.cwnd, 10, "of 10.5");
+        // Half a packet, and 0.53 for a round trip.
+        assert_eq!(run(&mut cubic, window, START, 100).cwnd, 11);
+        // 11.03 and 0.53 more are 11.56; reduced again that is 8.09.
+        let window = run(&mut cubic, Window { cwnd: 11, ..window }, START, 100);
+        assert_eq!(window.cwnd, 11);
+        assert_eq!(cubic.on_loss(window), 8);
     }
 
     #[test]
