@@ -66,6 +66,8 @@ impl IndexList {
     /// Appends `index`; no effect if it is there already or out of bounds.
     #[inline]
     pub fn push_back(&mut self, index: u32) {
+        #[cfg(test)]
+        super::steps::count();
         let Some([_, prev]) = self.links.get_mut(index as usize) else { return };
         if *prev != 0 {
             return;
@@ -95,6 +97,8 @@ impl IndexList {
     /// Takes `index` out; no effect if it is not there.
     #[inline]
     pub fn remove(&mut self, index: u32) {
+        #[cfg(test)]
+        super::steps::count();
         if !self.contains(index) {
             return;
         }
@@ -115,6 +119,8 @@ impl IndexList {
     pub fn iter(&self) -> impl Iterator<Item = u32> {
         let mut at = self.front();
         core::iter::from_fn(move || {
+            #[cfg(test)]
+            super::steps::count();
             let index = at?;
             at = decode(self.links[index as usize][NEXT]);
             Some(index)
@@ -178,6 +184,8 @@ impl IndexBuckets {
 
     /// Takes `index` out of its list; no effect if it is in none.
     pub fn remove(&mut self, index: u32) {
+        #[cfg(test)]
+        super::steps::count();
         if !self.contains(index) {
             return;
         }
@@ -196,6 +204,8 @@ impl IndexBuckets {
     pub fn iter(&self, bucket: u32) -> impl Iterator<Item = u32> {
         let mut at = self.first(bucket);
         core::iter::from_fn(move || {
+            #[cfg(test)]
+            super::steps::count();
             let index = at?;
             at = self.following(index);
             Some(index)

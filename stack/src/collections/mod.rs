@@ -7,6 +7,8 @@
 
 mod list;
 mod slab;
+#[cfg(test)]
+pub(crate) mod steps;
 mod wheel;
 
 pub use list::{IndexBuckets, IndexList};

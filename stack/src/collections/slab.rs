@@ -114,6 +114,8 @@ impl<T> Slab<T> {
     /// The value named by `handle`.
     #[must_use]
     pub fn get(&self, handle: Handle) -> Option<&T> {
+        #[cfg(test)]
+        super::steps::count();
         match self.entries.get(handle.index as usize) {
             Some(Entry { generation, content: Content::Used(value) })
                 if *generation == handle.generation =>
@@ -127,6 +129,8 @@ impl<T> Slab<T> {
     /// The value named by `handle`, to be changed.
     #[must_use]
     pub fn get_mut(&mut self, handle: Handle) -> Option<&mut T> {
+        #[cfg(test)]
+        super::steps::count();
         match self.entries.get_mut(handle.index as usize) {
             Some(Entry { generation, content: Content::Used(value) })
                 if *generation == handle.generation =>
@@ -140,6 +144,8 @@ impl<T> Slab<T> {
     /// The value in place `index`, whatever its generation: for lists whose members are alive.
     #[must_use]
     pub fn at(&self, index: u32) -> Option<&T> {
+        #[cfg(test)]
+        super::steps::count();
         match self.entries.get(index as usize) {
             Some(Entry { content: Content::Used(value), .. }) => Some(value),
             _ => None,
@@ -149,6 +155,8 @@ impl<T> Slab<T> {
     /// The value in place `index`, to be changed.
     #[must_use]
     pub fn at_mut(&mut self, index: u32) -> Option<&mut T> {
+        #[cfg(test)]
+        super::steps::count();
         match self.entries.get_mut(index as usize) {
             Some(Entry { content: Content::Used(value), .. }) => Some(value),
             _ => None,
@@ -189,11 +197,15 @@ impl<T> Slab<T> {
 
     /// Every value with its handle, by place.
     pub fn iter(&self) -> impl Iterator<Item = (Handle, &T)> {
-        self.entries.iter().enumerate().filter_map(|(index, entry)| match &entry.content {
-            Content::Used(value) => {
-                Some((Handle { index: index as u32, generation: entry.generation }, value))
+        self.entries.iter().enumerate().filter_map(|(index, entry)| {
+            #[cfg(test)]
+            super::steps::count();
+            match &entry.content {
+                Content::Used(value) => {
+                    Some((Handle { index: index as u32, generation: entry.generation }, value))
+                }
+                Content::Free { .. } => None,
             }
-            Content::Free { .. } => None,
         })
     }
 

@@ -182,6 +182,8 @@ impl TimerWheel {
     }
 
     fn link(&mut self, key: u32, slot: usize) {
+        #[cfg(test)]
+        super::steps::count();
         let first = core::mem::replace(&mut self.heads[slot], key + 1);
         let node = &mut self.nodes[key as usize];
         (node[NEXT], node[PREV]) = (first, 0);
@@ -195,6 +197,8 @@ impl TimerWheel {
     }
 
     fn unlink(&mut self, key: u32) {
+        #[cfg(test)]
+        super::steps::count();
         let node = &mut self.nodes[key as usize];
         let Some(slot) = slot_of(node) else { return };
         node[SLOT] &= !SLOT_MASK;

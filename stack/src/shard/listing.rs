@@ -53,6 +53,12 @@ pub struct Occupancy {
 }
 
 impl<D: Device> Shard<D> {
+    /// The socket of the TCP connection between these ends.
+    #[must_use]
+    pub fn connection_between(&self, flow: tcp::Flow) -> Option<SocketId> {
+        self.tcp.connection_between(flow).map(SocketId::Tcp)
+    }
+
     /// Our addresses on the link.
     #[must_use]
     pub fn addresses(&self) -> &[Cidr] {

@@ -9,13 +9,16 @@
 use super::rx::joined_segments;
 use super::{Shard, TCP_CHECKSUM_AT, tcp_context};
 use crate::capture::Direction;
+use crate::device::BURST;
 use crate::device::Device;
 use crate::ip::Hop;
 use crate::packet::{Buffer, L4Checksum, RxChecksum, Transmit, TxOffload};
+use crate::tcp::Flow;
 use crate::time::Instant;
 use crate::wire::checksum::{Sum, pseudo_header_v4};
 use crate::wire::ethernet::HEADER_LEN as ETHERNET;
 use crate::wire::ipv4::HEADER_LEN as IPV4;
+use arrayvec::ArrayVec;
 use core::net::{IpAddr, Ipv4Addr};
 
 /// Octets in front of a TCP header.
@@ -63,6 +66,15 @@ impl Plain {
         })
     }
 
+    #[inline]
+    fn flow(&self) -> Flow {
+        Flow {
+            local: self.destination,
+            remote: self.source,
+            ports: (self.destination_port, self.source_port),
+        }
+    }
+
     /// Whether the IP header's checksum is right.
     #[inline]
     fn verify_ip(&self, frame: &[u8]) -> bool {
@@ -83,6 +95,34 @@ impl Plain {
 }
 
 impl<D: Device> Shard<D> {
+    /// Asks for what the frames of a burst need, before the first is handled: each is likely to be
+    /// for another connection, and where there are many of those none is in a cache.
+    #[inline]
+    pub(super) fn warm_up(&self, frames: &[D::Buffer]) {
+        if frames.len() > 1 && self.tcp.is_cold() {
+            self.touch_all(frames);
+        }
+    }
+
+    fn touch_all(&self, frames: &[D::Buffer]) {
+        let mut places = ArrayVec::<u64, BURST>::new();
+        let mut last = None;
+        for frame in frames {
+            let plain = Plain::parse(frame.data(), frame.packet_len(), self.mac.0);
+            let flow = plain.map(|plain| plain.flow());
+            if let Some(flow) = flow
+                && last != Some(flow)
+            {
+                // A burst holds no more frames than that.
+                let _ = places.try_push(self.tcp.touch_place(flow));
+            }
+            last = flow.or(last);
+        }
+        for place in places {
+            self.tcp.touch_connection(place);
+        }
+    }
+
     /// Takes a frame that is a plain segment of a connection; gives others back as they are.
     #[inline]
     pub(super) fn receive_quickly(
@@ -93,9 +133,7 @@ impl<D: Device> Shard<D> {
         let len = frame.packet_len();
         let Some(plain) = Plain::parse(frame.data(), len, self.mac.0) else { return Some(frame) };
         // The addresses of a connection were judged when it was opened.
-        let (local, remote) = (plain.destination, plain.source);
-        let ports = (plain.destination_port, plain.source_port);
-        let Some(socket) = self.tcp.find_connected(local, remote, ports) else {
+        let Some(socket) = self.tcp.find_connected(plain.flow()) else {
             return Some(frame);
         };
         let sound = match frame.rx_checksum() {

@@ -105,6 +105,7 @@ impl<D: Device> Shard<D> {
     /// Handles each frame to completion.
     #[inline]
     pub(super) fn handle_burst(&mut self, now: Instant, frames: &mut Burst<D::Buffer>) {
+        self.warm_up(frames);
         if frames.len() > 1 && self.coalesce {
             return self.on_burst(now, frames);
         }

@@ -2,6 +2,7 @@
 
 mod backlog;
 mod errors;
+mod idle;
 mod loopback;
 mod offload;
 mod tcp;

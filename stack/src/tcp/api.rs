@@ -119,6 +119,7 @@ impl<B: Buffer> Tcp<B> {
         if let Kind::Connected(c) = &mut socket.kind {
             c.clear(&mut self.pool, &mut self.rare);
             socket.kind = Kind::Idle;
+            self.connected -= 1;
         }
         socket.done = false;
     }

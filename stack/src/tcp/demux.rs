@@ -194,6 +194,13 @@ impl Demux {
         if split < self.buckets.len() { split } else { tag as usize & self.mask }
     }
 
+    /// Looks at the bucket of `hash`, so that it is in a cache when it is needed.
+    #[inline]
+    pub fn touch(&self, hash: u64) {
+        let bucket = self.buckets.get(self.home(hash as u32));
+        core::hint::black_box(bucket.map_or(0, |bucket| bucket.more));
+    }
+
     /// The entry with this hash that `is_it`.
     #[inline]
     pub fn find(&self, hash: u64, mut is_it: impl FnMut(Target) -> bool) -> Option<Target> {

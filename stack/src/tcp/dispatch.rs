@@ -10,11 +10,11 @@ use super::segment::{Flags, Header};
 use super::seq::SeqNumber;
 use super::socket::{Binding, Kind, Socket};
 use super::state::State;
-use super::{Context, Tcp, TcpId, env, time_wait};
+use super::{Context, Flow, Tcp, TcpId, env, time_wait};
 use crate::error::Error;
 use crate::packet::{Allocator, Buffer, IpMeta};
 use crate::readiness::Readiness;
-use core::net::{Ipv4Addr, SocketAddr};
+use core::net::SocketAddr;
 
 /// A packet, parsed.
 pub(super) struct Inbound<B> {
@@ -70,23 +70,36 @@ impl<B: Buffer> Tcp<B> {
         self.feed_starved(cx);
     }
 
-    /// The connection between these ends, local ones first.
+    /// The socket of the connection between these ends, for a segment of it.
     #[inline]
-    pub fn find_connected(
-        &self,
-        local: Ipv4Addr,
-        remote: Ipv4Addr,
-        (local_port, remote_port): (u16, u16),
-    ) -> Option<u32> {
-        let tuple = Tuple { local: local.into(), remote: remote.into(), local_port, remote_port };
+    pub fn find_connected(&self, flow: Flow) -> Option<u32> {
+        let cold = self.is_cold();
+        self.locate(flow, |index| {
+            if cold {
+                self.touch_socket(index);
+            }
+        })
+    }
+
+    /// The socket of the connection between these ends.
+    pub fn connection_between(&self, flow: Flow) -> Option<TcpId> {
+        let index = self.locate(flow, |_| {})?;
+        self.sockets.handle_at(index).map(TcpId)
+    }
+
+    /// The same, where `look` sees each socket before it is looked at.
+    #[inline]
+    fn locate(&self, flow: Flow, look: impl Fn(u32)) -> Option<u32> {
+        let tuple = Tuple::from(flow);
         let hash = tuple.place(self.keys.demux);
-        let found = self.demux.find(hash, |target| match target {
-            Target::Socket(index) => match self.sockets.at(index).map(|socket| &socket.kind) {
+        let found = self.demux.find(hash, |target| {
+            let Target::Socket(index) = target else { return false };
+            look(index);
+            match self.sockets.at(index).map(|socket| &socket.kind) {
                 // The first acknowledgment after Fast Open ends the opening beside it.
                 Some(Kind::Connected(c)) => c.tuple == tuple && !c.awaits_ack,
                 _ => false,
-            },
-            _ => false,
+            }
         });
         match found {
             Some(Target::Socket(index)) => Some(index),
@@ -202,6 +215,7 @@ impl<B: Buffer> Tcp<B> {
                 }
                 connection.edges |= Readiness::WRITABLE;
                 socket.kind = Kind::Connected(connection);
+                self.connected += 1;
                 self.begin_path(index, cx.now);
                 if inbound.payload_len() > 0 || header.flags.contains(Flags::FIN) {
                     self.deliver(cx, index, inbound);
@@ -340,6 +354,7 @@ impl<B: Buffer> Tcp<B> {
             return None;
         };
         let index = handle.index();
+        self.connected += 1;
         if let Some(child) = self.sockets.at(index) {
             self.option_sets.share(child.options);
         }

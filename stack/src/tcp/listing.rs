@@ -181,7 +181,7 @@ impl<B: Buffer> Tcp<B> {
         Occupancy {
             sockets: self.sockets.len(),
             openings: self.openings.len(),
-            connections: self.sockets.iter().filter(|(_, s)| s.connection().is_some()).count(),
+            connections: self.connected,
             time_wait: self.time_waits.entries.len(),
             segments: self.pool.len(),
             demux: self.demux.len(),

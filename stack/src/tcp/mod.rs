@@ -50,6 +50,7 @@ mod text;
 mod time_wait;
 mod timers;
 mod unit;
+mod warm;
 
 use crate::collections::{Handle, IndexList, Slab, TimerWheel};
 use crate::config::{Capacity, FastOpenKey, TcpConfig};
@@ -71,6 +72,7 @@ pub use counters::TcpCounters;
 pub use info::{Occupancy, SocketSummary, TcpInfo};
 pub use seq::SeqNumber;
 pub use state::State;
+pub use warm::Flow;
 
 /// Names a TCP socket. Once the socket is gone every call with it fails with
 /// [`crate::error::Error::BadDescriptor`].
@@ -165,6 +167,8 @@ pub struct Tcp<B: Buffer> {
     replies: Replies,
     fast_open: FastOpen,
     rare: Rare,
+    /// Sockets that are connected, or were.
+    connected: usize,
     /// Connections that finish after their program closed them.
     orphans: u32,
     /// The latest time seen.
@@ -207,6 +211,7 @@ impl<B: Buffer> Tcp<B> {
             replies: Replies::new(),
             fast_open: FastOpen::new(config.fast_open_key.unwrap_or(keys.fast_open_key())),
             rare: Rare::new(sockets, mtu),
+            connected: 0,
             orphans: 0,
             latest: Instant::ZERO,
         }

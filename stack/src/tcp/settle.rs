@@ -197,7 +197,10 @@ impl<B: Buffer> Tcp<B> {
         self.zero_copies.forget(index, &mut socket.completions);
         self.orphans -= u32::from(socket.counted_orphan);
         match &mut socket.kind {
-            Kind::Connected(c) => c.clear(&mut self.pool, &mut self.rare),
+            Kind::Connected(c) => {
+                c.clear(&mut self.pool, &mut self.rare);
+                self.connected -= 1;
+            }
             Kind::Opening(opening) => {
                 self.pool.remove_at(opening.early.data);
                 if socket.registered {
