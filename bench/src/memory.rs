@@ -5,7 +5,8 @@ use std::fs::read_to_string;
 /// Octets.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Memory {
-    /// Resident in the program's shared anonymous mappings: onwire's region.
+    /// Resident in the program's shared anonymous mapping: onwire's region. (The driver's memory is
+    /// a file: of its packet buffers one after the other is touched, however few connections.)
     pub region: i64,
     /// The kernel's slabs for each end: half of what it has, since both ends are here.
     pub slab: i64,
@@ -31,8 +32,8 @@ fn kilobytes(text: &str) -> i64 {
     text.split_whitespace().next().and_then(|word| word.parse::<i64>().ok()).unwrap_or(0) * 1024
 }
 
-/// Resident octets of mappings that are shared and writable: a heading is
-/// `7f…-7f… rw-s 00000000 00:01 123 /memfd:name`, `Rss:` is among the lines under it.
+/// Resident octets of mappings that are shared, writable and no file's: a heading is
+/// `7f…-7f… rw-s 00000000 00:01 123 /dev/zero (deleted)`, `Rss:` is among the lines under it.
 fn region(smaps: &str) -> i64 {
     let mut total = 0;
     let mut ours = false;
@@ -40,7 +41,8 @@ fn region(smaps: &str) -> i64 {
         let mut words = line.split_whitespace();
         let (first, second) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
         if first.contains('-') && second.len() == 4 {
-            ours = second.starts_with("rw") && second.ends_with('s');
+            let shared = second.starts_with("rw") && second.ends_with('s');
+            ours = shared && words.nth(3) == Some("/dev/zero");
         } else if let (true, Some(rest)) = (ours, line.strip_prefix("Rss:")) {
             total += kilobytes(rest);
         }
@@ -53,8 +55,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_shared_writable_mappings_are_the_region() {
-        let smaps = "7f00-7f01 rw-s 00000000 00:01 1 /memfd:onwire (deleted)\nSize: 8 kB\n\
+    fn only_the_shared_anonymous_mapping_is_the_region() {
+        let smaps = "7f00-7f01 rw-s 00000000 00:01 1 /dev/zero (deleted)\nSize: 8 kB\n\
+                     Rss:  4 kB\n7f05-7f06 rw-s 00000000 00:01 1 /memfd:nohuge (deleted)\n\
                      Rss:  4 kB\n7f02-7f03 rw-p 00000000 00:00 0\nRss:  100 kB\n\
                      7f04-7f05 r--s 00000000 00:01 1 /x\nRss:  7 kB\n";
         assert_eq!(region(smaps), 4096);

@@ -3,7 +3,7 @@
 
 use core::cell::Cell;
 
-std::thread_local! {
+thread_local! {
     static STEPS: Cell<u64> = const { Cell::new(0) };
 }
 
