@@ -1,9 +1,10 @@
 #!/bin/bash
 # Everything that must hold: form, unit tests (the header's freshness and the layering are among
 # them), a minute of fuzzing, C programs and published suites on the kernel and on the stack,
-# unmodified programs end to end. Prints a line for each step, keeps logs in target/test-logs, shows
-# the tail of what failed, and closes with `N passed, N failed`. On a machine that others use a test may be
-# late: what fails is said and run once more (at most two tests of a suite), and named at the end.
+# unmodified programs end to end, real drivers on NICs that QEMU emulates. Prints a line for each step,
+# keeps logs in target/test-logs, shows the tail of what failed, and closes with `N passed, N failed`.
+# On a machine that others use a test may be late: what fails is said and run once more (at most
+# two tests of a suite), and named at the end.
 #   scripts/test.sh [STEP…]    only these steps (see the end of this file)
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -124,6 +125,7 @@ steps() {
     suite e2e 1200
     suite python 500
     suite crates 600
+    suite nic 1500
 }
 steps
 

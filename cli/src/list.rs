@@ -27,6 +27,8 @@ fn render(infos: &[EngineInfo]) -> String {
         ("Address", Align::Left),
         ("MAC", Align::Left),
         ("MTU", Align::Right),
+        ("Link", Align::Left),
+        ("Wakes by", Align::Left),
         ("Profile", Align::Left),
         ("Up", Align::Right),
         ("Programs", Align::Left),
@@ -45,12 +47,19 @@ fn render(infos: &[EngineInfo]) -> String {
             addresses(info),
             info.mac.to_string(),
             info.mtu.to_string(),
+            known(&info.link),
+            known(&info.wakes_by),
             info.profile.clone(),
             duration(info.uptime_ms / 1000),
             programs(info),
         ]);
     }
     table.render()
+}
+
+/// Engines of an older version do not say.
+fn known(word: &str) -> String {
+    if word.is_empty() { "-".to_owned() } else { word.to_owned() }
 }
 
 /// A time in its two largest units.

@@ -130,6 +130,12 @@ pub struct EngineInfo {
     /// What the device does for us, such as `tx-checksum`.
     #[serde(default)]
     pub offloads: Vec<String>,
+    /// How those who wait hear of frames: `descriptor`, `interrupt` or `clock`.
+    #[serde(default)]
+    pub wakes_by: String,
+    /// `up`, `down` or `removed`.
+    #[serde(default)]
+    pub link: String,
     /// Milliseconds since the start.
     pub uptime_ms: u64,
 }
@@ -524,6 +530,8 @@ mod tests {
                 profile: "balanced".into(),
                 loopback: "kernel".into(),
                 offloads: vec![],
+                wakes_by: "interrupt".into(),
+                link: "up".into(),
                 uptime_ms: 5,
             })),
             Response::Sockets { sockets: vec![socket(1)], more: false },

@@ -43,6 +43,7 @@ mod mbuf;
 mod pool;
 mod port;
 mod queue;
+mod removal;
 
 pub use check::{Problem, check};
 pub use control::{ControlWatch, watch_control};
@@ -55,6 +56,7 @@ pub use mbuf::Mbuf;
 pub use pool::Pool;
 pub use port::{Port, PortStats};
 pub use queue::{Queue, QueueCounters};
+pub use removal::{let_go_of_card, watch_removal};
 
 /// The drivers that are linked in, by their library's name (`net_tap`, `net_vhost`, ...).
 #[must_use]

@@ -34,6 +34,10 @@ const TICK: Duration = Duration::from_millis(1);
 const SLOW_TICK: Duration = Duration::from_millis(20);
 /// How long what is unsent may take once a successor waits.
 const LEAVE_PATIENCE: Duration = Duration::from_millis(1_500);
+/// How often a card's cable is looked at.
+const CABLE_TICK: Duration = Duration::from_millis(1_000);
+/// How long stopping a card may take, in seconds.
+const STOP_PATIENCE_S: u32 = 5;
 /// How often captured frames are moved.
 const CAPTURE_TICK: Duration = Duration::from_millis(5);
 
@@ -54,6 +58,8 @@ pub(crate) struct Keeping {
     pub(crate) server: ControlServer,
     /// The first process.
     pub(crate) program: u32,
+    /// Readable when the card is to be taken out; -1 if there is none.
+    pub(crate) removal: c_int,
 }
 
 /// Starts the keeper.
@@ -66,7 +72,9 @@ pub(crate) fn spawn(engine: &Engine, keeping: Keeping) -> std::io::Result<()> {
     let (bell_fd, bell) = shared.doorbells.create(OWNER)?;
     shared.keeper.doorbell.store(bell, Ordering::Release);
     shared.keeper.alive.store(true, Ordering::Release);
-    let kept = [lifeline, bell_fd, setup::listener_of(&keeping.server), keeping.lease];
+    let server = setup::listener_of(&keeping.server);
+    let mut kept = vec![lifeline, bell_fd, server, keeping.lease];
+    kept.extend((keeping.removal >= 0).then_some(keeping.removal));
     let members = vec![Member { slot: engine.slot(), lifeline, pidfd: -1 }];
     let keep = kept_descriptors(&kept);
     let rx = engine.rx.again();
@@ -183,6 +191,10 @@ struct State {
     bell: u32,
     /// When we polled last.
     own_poll: u64,
+    /// Readable when the card is to be taken out; -1 if there is none.
+    removal: c_int,
+    /// When we looked at the card's cable last.
+    cable_seen: Instant,
     /// A successor waits: leave by then.
     leave_by: Option<Instant>,
 }
@@ -200,8 +212,10 @@ impl State {
         }
         State {
             shared,
+            report: Report::new(shared, keeping.info, rx.again()),
             rx,
-            report: Report::new(shared, keeping.info),
+            removal: keeping.removal,
+            cable_seen: clock::now(),
             server: Some(keeping.server),
             paths: keeping.paths,
             stats_file: keeping.stats_file,
@@ -242,10 +256,55 @@ impl State {
             // It may have been removed already.
             let _ = std::fs::remove_file(path);
         }
+        self.stop_card();
         for fd in dpdk::descriptors() {
             sys::close(fd);
         }
         sys::close(self.lease);
+    }
+
+    /// A card that is not stopped goes on writing to what was our memory, as far as the IOMMU lets
+    /// it, and some are not reset when they are given back.
+    fn stop_card(&self) {
+        // The driver's code takes locks whose holders may have ended: it shall not keep us.
+        sys::alarm(STOP_PATIENCE_S);
+        sys::set_signal_mask(sys::ALL_SIGNALS & !(1 << (libc::SIGALRM - 1)));
+        self.rx.stop_card();
+        sys::alarm(0);
+    }
+
+    /// Once a second: whether the cable is in.
+    fn look_at_cable(&mut self) {
+        if !self.rx.is_card() || clock::now().saturating_since(self.cable_seen) < CABLE_TICK {
+            return;
+        }
+        self.cable_seen = clock::now();
+        if self.rx.look_at_cable() {
+            self.wake_leader();
+        }
+    }
+
+    /// Whoever leads has something to say.
+    fn wake_leader(&self) {
+        if let Some(doorbell) = self.shared.sleepers.leaders_doorbell() {
+            self.shared.doorbells.ring(doorbell);
+        }
+    }
+
+    /// The card is to be taken out: connections end, and every process lets go of it.
+    fn remove_card(&mut self) {
+        sys::close(self.removal);
+        fds::unprotect(self.removal);
+        self.removal = -1;
+        let Ok(mut held) = self.shared.enter() else { return };
+        held.change();
+        let now = held.now;
+        held.world.shard.device_gone(now);
+        held.shared.link.carrier.report();
+        held.shared.link.remove();
+        held.dispatch();
+        held.wake_all();
+        held.settle();
     }
 
     /// Waits for something and deals with it; whether to go on.
@@ -257,6 +316,11 @@ impl State {
         let capturing = self.server.as_ref().is_some_and(ControlServer::is_capturing);
         let timeout = if capturing {
             Some(timeout.map_or(CAPTURE_TICK, |timeout| timeout.min(CAPTURE_TICK)))
+        } else {
+            timeout
+        };
+        let timeout = if self.rx.is_card() {
+            Some(timeout.map_or(CABLE_TICK, |timeout| timeout.min(CABLE_TICK)))
         } else {
             timeout
         };
@@ -272,6 +336,10 @@ impl State {
         self.shared.doorbells.hear(self.bell_fd, self.bell);
         self.hear_members();
         self.serve();
+        if is_readable(self.removal) {
+            self.remove_card();
+        }
+        self.look_at_cable();
         if matches!(mode, Mode::Lead(_)) && !self.others_poll() {
             let frames = self.drive();
             let found = fds.last().filter(|_| rx.is_some()).map_or(0, |entry| entry.revents);
@@ -366,6 +434,7 @@ impl State {
         let mut fds = Vec::with_capacity(2 * self.members.len() + 8);
         let mut add = |fd: c_int, events: i16| fds.push(libc::pollfd { fd, events, revents: 0 });
         add(self.bell_fd, libc::POLLIN);
+        add(self.removal, libc::POLLIN);
         for member in &self.members {
             add(member.lifeline, libc::POLLIN);
             add(member.pidfd, libc::POLLIN);

@@ -15,6 +15,14 @@ use dpdk::{ControlWatch, DeviceKind};
 /// What every process of the family shares.
 #[derive(Debug, Default)]
 pub(crate) struct Link {
+    /// The device, as the user wrote it.
+    name: String,
+    /// Its cable.
+    pub(crate) carrier: Carrier,
+    /// What woke those who slept on it.
+    pub(crate) wakings: Wakings,
+    /// The card is being taken out of the machine.
+    removed: AtomicBool,
     /// How often the mapping has changed.
     generation: AtomicU32,
     /// The process that sees the changes, by its slot.
@@ -28,6 +36,8 @@ static SEEN: AtomicU32 = AtomicU32::new(0);
 /// In the process that started the driver.
 static STARTER: AtomicU32 = AtomicU32::new(0);
 static SAID: AtomicBool = AtomicBool::new(false);
+/// This process does not touch the card any more.
+static LET_GO: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     /// The lock, while the interrupt thread works.
@@ -35,6 +45,57 @@ thread_local! {
 }
 
 impl Link {
+    pub(crate) fn new(name: String) -> Self {
+        Link { name, ..Link::default() }
+    }
+
+    /// The card is being taken out: from now on nobody receives or sends. Under the lock.
+    pub(crate) fn remove(&self) {
+        self.owner.store(u32::MAX, Ordering::Relaxed);
+        self.removed.store(true, Ordering::Relaxed);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.let_go();
+    }
+
+    /// Whether the card is gone, or about to be.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Relaxed)
+    }
+
+    /// The link is lost, which is found where the port would be used, under the lock: if it is the
+    /// card that goes, its removal waits for this process.
+    #[cold]
+    pub(crate) fn let_go(&self) {
+        if self.is_removed() && !LET_GO.swap(true, Ordering::Relaxed) {
+            // SAFETY: whoever uses the port holds the lock, as this thread does, and looks first
+            // whether the link is lost.
+            crate::alloc::allow(|| unsafe { dpdk::let_go_of_card() });
+        }
+    }
+
+    /// Says on standard error what has happened to the cable or the card, once in the family.
+    #[inline]
+    pub(crate) fn tell(&self) {
+        if self.carrier.has_news() {
+            self.tell_news();
+        }
+    }
+
+    #[cold]
+    fn tell_news(&self) {
+        if !self.carrier.take_news() {
+            return;
+        }
+        let name = &self.name;
+        sys::complain(&if self.is_removed() {
+            format!("onwire: {name}: the card was taken out; its connections have ended (ENETDOWN)")
+        } else if self.carrier.is_up() {
+            format!("onwire: {name}: the link is up")
+        } else {
+            format!("onwire: {name}: the link is down")
+        });
+    }
+
     /// Whether this process does not see the link any more.
     #[inline]
     pub(crate) fn is_lost(&self) -> bool {
@@ -45,7 +106,7 @@ impl Link {
     #[cold]
     pub(crate) fn drop_frames(&self, count: usize) {
         self.dropped.fetch_add(count as u64, Ordering::Relaxed);
-        if !SAID.swap(true, Ordering::Relaxed) {
+        if !self.is_removed() && !SAID.swap(true, Ordering::Relaxed) {
             sys::complain(
                 "onwire: the other end of the link has gone: only the process that opened it can \
                  use it again; restart the program",
@@ -63,6 +124,71 @@ impl Link {
         let changed = self.generation.load(Ordering::Acquire) != 0;
         changed.then(|| self.owner.load(Ordering::Relaxed))
     }
+}
+
+/// The cable of a card, as the keeper found it last.
+#[derive(Debug, Default)]
+pub(crate) struct Carrier {
+    /// How often it came and went. Even while it is in.
+    changes: AtomicU32,
+    /// What of that (and of a removal) has been said.
+    told: AtomicU32,
+    news: AtomicU32,
+}
+
+impl Carrier {
+    pub(crate) fn is_up(&self) -> bool {
+        self.changes().is_multiple_of(2)
+    }
+
+    /// How often it came and went.
+    pub(crate) fn changes(&self) -> u32 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    /// The keeper has looked; whether it was otherwise before.
+    pub(crate) fn found(&self, up: bool) -> bool {
+        let changed = up != self.is_up();
+        if changed {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+            self.report();
+        }
+        changed
+    }
+
+    /// There is something to be said.
+    pub(crate) fn report(&self) {
+        self.news.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All has been said.
+    pub(crate) fn quiet(&self) {
+        self.take_news();
+    }
+
+    #[inline]
+    fn has_news(&self) -> bool {
+        self.news.load(Ordering::Relaxed) != self.told.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is this thread that says it.
+    fn take_news(&self) -> bool {
+        let news = self.news.load(Ordering::Relaxed);
+        self.told.swap(news, Ordering::Relaxed) != news
+    }
+}
+
+/// How those who sleep on the port are woken.
+#[derive(Debug, Default)]
+pub(crate) struct Wakings {
+    /// Sleeps of whoever led.
+    pub(crate) sleeps: AtomicU64,
+    /// Those that the port's descriptor ended, with frames.
+    pub(crate) announced: AtomicU64,
+    /// Those that ended otherwise and found frames that nothing had announced.
+    pub(crate) unannounced: AtomicU64,
+    /// Processes that do not count on the card's interrupt any more: it never came.
+    pub(crate) given_up: AtomicU32,
 }
 
 /// From now on changes of the mapping are noticed, if the device can have any.
@@ -108,6 +234,25 @@ fn on_change(engine: &Engine) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_of_the_cable_is_told_once() {
+        let carrier = Carrier::default();
+        assert!(carrier.is_up() && !carrier.found(true) && !carrier.has_news());
+        assert!(carrier.found(false) && !carrier.found(false));
+        assert!(!carrier.is_up() && carrier.has_news());
+        assert!(carrier.take_news() && !carrier.take_news() && !carrier.has_news());
+        assert!(carrier.found(true) && carrier.is_up() && carrier.has_news());
+        assert_eq!(carrier.changes(), 2);
+    }
+
+    #[test]
+    fn a_card_that_was_taken_out_is_nobodys() {
+        let link = Link::new("pci:0000:00:02.0".into());
+        link.remove();
+        assert!(link.is_lost() && link.is_removed());
+        assert_eq!(link.only_process(), Some(u32::MAX));
+    }
 
     #[test]
     fn a_process_that_missed_a_change_has_lost_the_link() {

@@ -3,6 +3,7 @@
 use crate::control_server::Backend;
 use crate::file::{File, FileId, Kind, Path};
 use crate::process::Stage;
+use crate::rx_watch::RxWatch;
 use crate::shared::{Held, Shared};
 use crate::{alloc, clock, sys};
 use control::message::{
@@ -11,7 +12,7 @@ use control::message::{
 };
 use control::pcapng::{Frame, FrameDirection};
 use control::{Request, Response};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 use stack::capture::Direction;
 use stack::neighbor;
 use stack::shard::{Counters, SocketId, SocketSummary};
@@ -21,6 +22,7 @@ use stack::socket::Family;
 pub(crate) struct Report {
     shared: &'static Shared,
     info: EngineInfo,
+    rx: RxWatch,
     /// Captured octets on their way, reused.
     frames: Vec<Captured>,
 }
@@ -33,8 +35,8 @@ struct Captured {
 }
 
 impl Report {
-    pub(crate) fn new(shared: &'static Shared, info: EngineInfo) -> Self {
-        Report { shared, info, frames: Vec::new() }
+    pub(crate) fn new(shared: &'static Shared, info: EngineInfo, rx: RxWatch) -> Self {
+        Report { shared, info, rx, frames: Vec::new() }
     }
 
     fn locked<R>(&self, f: impl FnOnce(&mut Held<'static>) -> R) -> Option<R> {
@@ -49,8 +51,19 @@ impl Report {
             keeper: sys::getpid(),
             programs: self.programs(),
             uptime_ms: u64::try_from(uptime).unwrap_or(u64::MAX),
+            wakes_by: self.rx.way().to_owned(),
+            link: self.link_state().to_owned(),
             ..self.info.clone()
         }))
+    }
+
+    fn link_state(&self) -> &'static str {
+        let link = self.shared.link;
+        match link.is_removed() {
+            true => "removed",
+            false if link.carrier.is_up() => "up",
+            false => "down",
+        }
     }
 
     /// The processes that live.
@@ -127,7 +140,35 @@ impl Report {
             stats.add("port", "link_lost", lost, "frames of processes that lost the link");
             add_tables(&mut stats, held);
         });
+        self.add_port(&mut stats);
         stats
+    }
+
+    /// What the card counted, what became of its cable, and what woke those who wait.
+    fn add_port(&self, stats: &mut Stats) {
+        if let Some(card) = self.rx.card_stats() {
+            for (name, value, help) in [
+                ("card_received", card.rx_frames, "frames the card received"),
+                ("card_sent", card.tx_frames, "frames the card sent"),
+                ("card_missed", card.rx_missed, "frames lost: the receive queue was full"),
+                ("card_rx_errors", card.rx_errors, "frames received with errors"),
+                ("card_tx_errors", card.tx_errors, "frames that could not be sent"),
+                ("card_no_buffer", card.rx_no_buffer, "frames for which the pool had no buffer"),
+            ] {
+                stats.add("port", name, value, help);
+            }
+        }
+        let link = self.shared.link;
+        let wakings = &link.wakings;
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        for (name, value, help) in [
+            ("link_changes", link.carrier.changes().into(), "times the link went down or came up"),
+            ("sleeps", load(&wakings.sleeps), "sleeps on the port"),
+            ("announced", load(&wakings.announced), "sleeps that the port ended with frames"),
+            ("unannounced", load(&wakings.unannounced), "sleeps after which frames were found"),
+        ] {
+            stats.add("port", name, value, help);
+        }
     }
 
     /// Adds the counters to `path`, as the line that `onwire stats --json` would print: one write,

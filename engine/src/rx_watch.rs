@@ -8,8 +8,9 @@
 use crate::clock;
 use crate::link::Link;
 use crate::shared::Held;
+use crate::sys;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use dpdk::{DeviceKind, Port, RxInterrupt};
+use dpdk::{DeviceKind, Port, PortStats, RxInterrupt};
 use stack::time::{Duration, Instant};
 
 /// The descriptor, as this process sees it.
@@ -68,20 +69,67 @@ impl RxWatch {
     /// come before: look once more.
     pub(crate) fn arm(&self, rx: RxInterrupt, who: u32, held: &Held<'_>) -> bool {
         held.shared.arming.take(who);
-        rx.arm()
+        !self.link.is_lost() && rx.arm()
     }
 
     /// `who` has slept. Another may have armed the interrupt since and sleep on it: then it is
     /// theirs, with whatever it has announced.
     pub(crate) fn disarm(&self, rx: RxInterrupt, who: u32, held: &Held<'_>) {
-        if held.shared.arming.give_back(who) {
+        if held.shared.arming.give_back(who) && !self.link.is_lost() {
             rx.disarm();
         }
     }
 
     /// What poll(2) said of the descriptor, and how many frames there were then.
     pub(crate) fn learn(&self, found: libc::c_short, frames: usize) {
-        self.trust.learn(found, frames, clock::now);
+        let wakings = &self.link.wakings;
+        wakings.sleeps.fetch_add(1, Ordering::Relaxed);
+        if frames > 0 {
+            let announced = found & libc::POLLIN != 0;
+            let which = if announced { &wakings.announced } else { &wakings.unannounced };
+            which.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.trust.learn(found, frames, clock::now) == Verdict::GivenUp
+            && self.port.rx_interrupt(0).is_some()
+            && wakings.given_up.fetch_add(1, Ordering::Relaxed) == 0
+        {
+            let name = &self.port.config().setting;
+            sys::complain(&format!(
+                "onwire: {name}: its receive interrupt never came; the port is looked at by the \
+                 clock, every millisecond"
+            ));
+        }
+    }
+
+    /// How a process that waits hears of frames, in one word.
+    pub(crate) fn way(&self) -> &'static str {
+        if self.fixed.is_some() {
+            return "descriptor";
+        }
+        let gone = self.link.is_lost() || self.link.wakings.given_up.load(Ordering::Relaxed) > 0;
+        if gone || self.port.rx_interrupt(0).is_none() { "clock" } else { "interrupt" }
+    }
+
+    /// Whether the device is a card, with a cable and registers of its own.
+    pub(crate) fn is_card(&self) -> bool {
+        self.kind() == DeviceKind::Pci
+    }
+
+    /// What the card counted, while it is there.
+    pub(crate) fn card_stats(&self) -> Option<PortStats> {
+        (self.is_card() && !self.link.is_lost()).then(|| self.port.stats())
+    }
+
+    /// Looks whether the cable is in; whether that has changed. One process of the family only.
+    pub(crate) fn look_at_cable(&self) -> bool {
+        self.is_card() && !self.link.is_lost() && self.link.carrier.found(self.port.link_up())
+    }
+
+    /// The card stops working on memory that will not be ours any more.
+    pub(crate) fn stop_card(&self) {
+        if self.is_card() && !self.link.is_lost() {
+            self.port.stop();
+        }
     }
 }
 
@@ -150,18 +198,23 @@ impl Trust {
         true
     }
 
-    fn learn(&self, found: libc::c_short, frames: usize, now: impl FnOnce() -> Instant) {
+    fn learn(&self, found: libc::c_short, frames: usize, now: impl FnOnce() -> Instant) -> Verdict {
+        let mut verdict = Verdict::None;
         if frames > 0 && !self.proven.load(Ordering::Relaxed) {
             if found & libc::POLLIN != 0 {
                 self.proven.store(true, Ordering::Relaxed);
                 self.silent.store(0, Ordering::Relaxed);
             } else {
-                self.silent.fetch_add(1, Ordering::Relaxed);
+                // Where there is no descriptor at all nothing was promised.
+                let silent = self.silent.fetch_add(1, Ordering::Relaxed) + 1;
+                if silent == SILENT {
+                    verdict = Verdict::GivenUp;
+                }
             }
         }
         if frames > 0 || found == 0 {
             self.futile.store(0, Ordering::Relaxed);
-            return;
+            return verdict;
         }
         let broken = found & (libc::POLLNVAL | libc::POLLERR | libc::POLLHUP) != 0;
         if broken || self.futile.fetch_add(1, Ordering::Relaxed) >= FUTILE {
@@ -169,7 +222,16 @@ impl Trust {
             let until = now() + DISTRUST;
             self.distrusted_until.store(until.as_nanos(), Ordering::Relaxed);
         }
+        verdict
     }
+}
+
+/// What experience has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    None,
+    /// The interrupt does not come.
+    GivenUp,
 }
 
 #[cfg(test)]
@@ -205,9 +267,10 @@ mod tests {
     #[test]
     fn an_interrupt_that_never_comes_is_given_up() {
         let trust = Trust::new(false);
-        for _ in 0..SILENT {
+        for turn in 1..=SILENT {
             assert!(trust.allows(at(1)));
-            trust.learn(0, 1, at(1));
+            let verdict = trust.learn(0, 1, at(1));
+            assert_eq!(verdict == Verdict::GivenUp, turn == SILENT);
         }
         assert!(!trust.allows(at(1)) && !trust.allows(at(100_000)));
     }

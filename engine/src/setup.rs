@@ -37,6 +37,8 @@ static FAILURE: OnceLock<StartError> = OnceLock::new();
 
 /// How long the other end of a link may take to appear.
 const PEER_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a card's link may take before the program goes on without.
+const CABLE_PATIENCE: Duration = Duration::from_secs(5);
 /// After how long it is said that we wait for it.
 const PEER_NOTICE: Duration = Duration::from_millis(1_000);
 /// Descriptions beside those of the stack's sockets: sockets that the kernel carries.
@@ -144,6 +146,7 @@ fn build(settings: &Settings) -> Result<Engine, String> {
     port.start().map_err(|error| error.to_string())?;
     plan.configure_host(port.mtu())?;
     wait_for_peer(port)?;
+    wait_for_cable(port);
 
     let pid = std::process::id();
     let control_path = run_dir.control_socket(pid);
@@ -165,7 +168,11 @@ fn build(settings: &Settings) -> Result<Engine, String> {
         rx,
     };
     add_first_process(&engine)?;
-    let banner = plan.banner(settings, port);
+    let (way, cable) = (engine.rx.way(), engine.rx.look_at_cable());
+    let banner = plan.banner(settings, port, way);
+    if cable {
+        engine.shared.link.carrier.quiet(); // It has been said a moment ago.
+    }
     let keeping = Keeping {
         info: plan.info(settings, port, stack.mtu),
         paths: plan.paths(),
@@ -174,8 +181,10 @@ fn build(settings: &Settings) -> Result<Engine, String> {
         lease: sys::move_high(plan.lease.into_raw_fd()),
         server,
         program: pid,
+        removal: dpdk::watch_removal().map_or(-1, sys::move_high),
     };
     fds::protect(keeping.lease);
+    fds::protect(keeping.removal);
     keeper::spawn(&engine, keeping)
         .map_err(|error| format!("keeper: it cannot be started: {error}; free some processes"))?;
     // From here on the keeper undoes things.
@@ -289,7 +298,7 @@ impl Plan {
         Settings { addresses: self.addresses.clone(), ..settings.clone() }
     }
 
-    fn banner(&self, settings: &Settings, port: &Port) -> Option<String> {
+    fn banner(&self, settings: &Settings, port: &Port, way: &str) -> Option<String> {
         // SAFETY: no pointers.
         let terminal = unsafe { libc::isatty(2) } == 1;
         let launched = std::env::var_os(control::settings::SETTINGS_VARIABLE).is_some();
@@ -310,6 +319,9 @@ impl Plan {
         let offloads: Vec<&str> = port.offloads().names().collect();
         if !offloads.is_empty() {
             line += &format!(", offloads {}", offloads.join(" "));
+        }
+        if port.config().kind == dpdk::DeviceKind::Pci && way == "clock" {
+            line += ", no receive interrupt: looked at every millisecond";
         }
         Some(line)
     }
@@ -334,6 +346,8 @@ impl Plan {
             profile: settings.profile.name().to_owned(),
             loopback: settings.loopback.name().to_owned(),
             offloads: port.offloads().names().map(ToOwned::to_owned).collect(),
+            wakes_by: String::new(),
+            link: String::new(),
             uptime_ms: 0,
         }
     }
@@ -453,6 +467,14 @@ fn wait_for_peer(port: &Port) -> Result<(), String> {
     ))
 }
 
+/// A card's link takes a moment after its start, or has no cable yet: that is no failure.
+fn wait_for_cable(port: &Port) {
+    if port.config().kind == dpdk::DeviceKind::Pci && !port.wait_for_link(CABLE_PATIENCE) {
+        let setting = &port.config().setting;
+        sys::complain(&format!("onwire: {setting}: no link yet; is the cable in?"));
+    }
+}
+
 /// Whether others than the one other end may be on the device's link.
 fn has_strangers(device: &DeviceSpec) -> bool {
     matches!(
@@ -493,7 +515,7 @@ fn build_shared(
     };
     let lock: &'static SharedLock = &locks[0];
     let shared = region::construct(|| {
-        let link: &'static Link = Box::leak(Box::new(Link::default()));
+        let link: &'static Link = Box::leak(Box::new(Link::new(settings.device.to_string())));
         let nic = Nic::new(queue, lock.dirty_flag(), link);
         let world = World::new(Shard::new(stack, nic, seed), files);
         let doorbells = Doorbells::new(bells, id);

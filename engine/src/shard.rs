@@ -64,6 +64,7 @@ impl Device for Nic {
     #[inline]
     fn rx_burst(&mut self, frames: &mut Burst<Mbuf>) {
         if self.link.is_lost() {
+            self.link.let_go();
             return;
         }
         let before = frames.len();

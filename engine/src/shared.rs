@@ -247,6 +247,12 @@ impl Held<'_> {
         self.shared.file(file).and_then(File::socket).ok_or(Error::BadDescriptor)
     }
 
+    /// Wakes everybody who sleeps.
+    #[cold]
+    pub(crate) fn wake_all(&mut self) {
+        self.world.wake_all(self.shared, self.wakes);
+    }
+
     #[cold]
     fn recover(&mut self) {
         self.shared.recoveries.fetch_add(1, Ordering::Relaxed);

@@ -391,6 +391,12 @@ pub fn exit(code: c_int) -> ! {
     }
 }
 
+/// alarm(2).
+pub fn alarm(seconds: u32) {
+    // SAFETY: no pointers.
+    let _ = unsafe { sys!(SYS_alarm, seconds) };
+}
+
 /// setsid(2).
 pub fn setsid() {
     // SAFETY: no pointers.

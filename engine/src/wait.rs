@@ -415,6 +415,9 @@ impl Engine {
         loop {
             let rx = self.rx.get();
             let by_clock = rx.is_none() || self.rx.is_doubtful();
+            if rx.is_some() {
+                backoff = TICK_LONGEST; // It shall have the time to prove itself.
+            }
             let plan = held.plan(me, bed.deadline, rx, by_clock.then_some(&mut backoff));
             // Without a doorbell, or with incomplete lists, look again soon.
             held.settle();
@@ -423,6 +426,7 @@ impl Engine {
             drop(held);
             let (kernel_ready, rx_found) =
                 self.doze(quest, me, Doze { timeout, ..plan }, bed, doorbell);
+            self.shared.link.tell();
             held = self.shared.enter()?;
             held.get_up(me);
             if let Some(rx) = plan.rx.filter(|_| self.rx.needs_arming()) {
@@ -434,6 +438,8 @@ impl Engine {
                 if frames > 0 {
                     backoff = TICK_SHORTEST;
                 }
+            } else if self.shared.link.is_lost() {
+                held.drive(); // Nobody else makes this process let go of the port.
             } else {
                 held.now = clock::now();
             }

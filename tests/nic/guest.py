@@ -21,8 +21,8 @@ sys.dont_write_bytecode = True
 
 import harness  # noqa: E402
 from apps import nginx_configuration, redis  # noqa: E402
-from harness import ONWIRE, PYTHON, check, random_file, sha256  # noqa: E402
-from nics import PEER_SLOT  # noqa: E402
+from harness import ONWIRE, PYTHON, check, cpu_seconds, random_file, sha256  # noqa: E402
+from nics import HOT, PEER_SLOT  # noqa: E402
 
 PEER = "10.9.0.1"
 PEER_SHELL = ["ip", "netns", "exec", "peer"]
@@ -32,12 +32,24 @@ def say(kind, **values):
     print("@" + json.dumps({"kind": kind, **values}), flush=True)
 
 
+def ask(kind, **values):
+    """Has something done outside, and waits until it is."""
+    answer = pathlib.Path("/run/out/answer")
+    answer.unlink(missing_ok=True)
+    say(kind, **values)
+    end = time.monotonic() + 20
+    while not answer.exists():
+        check(time.monotonic() < end, f"nobody did it: {kind}")
+        time.sleep(0.1)
+
+
 class Nic:
     """One NIC under test."""
 
     def __init__(self, number, model):
         self.number, self.model = number, model
-        self.pci = f"0000:00:{number + 2:02x}.0"
+        # A port for a card that can be taken out has a bus of its own.
+        self.pci = "0000:01:00.0" if model == HOT else f"0000:00:{number + 2:02x}.0"
         self.address = f"10.9.0.{number + 2}"
         self.settings = {"device": f"pci:{self.pci}", "address": f"{self.address}/24"}
 
@@ -54,13 +66,11 @@ class Nic:
 
     def cable(self, up):
         """Asks the outside to pull the cable, and waits until it has."""
-        answer = pathlib.Path("/run/out/cable")
-        answer.unlink(missing_ok=True)
-        say("cable", nic=self.number, up=up)
-        end = time.monotonic() + 20
-        while not answer.exists():
-            check(time.monotonic() < end, "nobody moved the cable")
-            time.sleep(0.1)
+        ask("cable", nic=self.number, up=up)
+
+    def unplug(self):
+        """Asks the outside to take the NIC out."""
+        ask("unplug", nic=self.number)
 
 
 def peer(t, *argv, **options):
@@ -130,14 +140,37 @@ def redis_and_ping(t, nic):
     holder = nic.row(t)["holder"]
     check(holder and "redis-server" in holder, f"onwire devices says of the holder: {holder}")
     check("in use by" in t.run([ONWIRE, "unbind", nic.pci], status=2) + t.last.stderr, "unbound")
+    check((engine["link"], engine["wakes_by"]) == ("up", "interrupt"),
+          f"link {engine['link']}, wakes by {engine['wakes_by']}")
     before = t.stats(server)
     text = peer(t, "ping", "-c", "5", "-i", "0.2", "-W", "5", nic.address)
     check(" 0% packet loss" in text, text)
     text = peer(t, "redis-benchmark", "-h", nic.address, "-t", "get", "-n", "500", "-c", "5",
                 "--csv", timeout=60)
     check('"GET"' in text, text)
-    t.moved(before, t.stats(server), rx=505, tx=505)
+    after = t.stats(server)
+    t.moved(before, after, rx=505, tx=505)
     t.nothing_on_kernel(server)
+    # The card's own counters: some are cleared when they are read, and some are late.
+    check(after["port.card_received"] > 400 and after["port.card_sent"] > 400,
+          f"the card counted {after['port.card_received']} and {after['port.card_sent']} frames")
+    check(after["port.card_rx_errors"] == after["port.card_tx_errors"] == 0, "the card saw errors")
+    idle_sleeps(t, nic, server)
+
+
+def idle_sleeps(t, nic, server):
+    """An idle server sleeps until an interrupt wakes it."""
+    before, cpu, begun = t.stats(server), cpu_seconds(server.pid), time.monotonic()
+    check(before["port.announced"] > 0, "no interrupt was seen")
+    time.sleep(3)
+    after, cpu, took = t.stats(server), cpu_seconds(server.pid) - cpu, time.monotonic() - begun
+    sleeps = after["port.sleeps"] - before["port.sleeps"]
+    t.note(f"idle for {took:.1f} s: {sleeps} sleeps, {cpu:.2f} s of the processor")
+    # redis wakes ten times a second by itself; by the clock it would be a thousand times.
+    check(sleeps < 60 * took, f"{sleeps} sleeps in {took:.1f} s: by the clock?")
+    check(peer(t, "redis-cli", "-h", nic.address, "ping").strip() == "PONG", "no PONG")
+    woken = t.stats(server)["port.announced"] - after["port.announced"]
+    check(woken > 0, "redis answered without an interrupt")
 
 
 def forked_workers_drive(t, nic):
@@ -230,10 +263,105 @@ def cable_out_and_in(t, nic):
     nic.cable(False)
     check(peer(t, "ping", "-c", "2", "-W", "1", nic.address, status=None) and
           t.last.returncode != 0, "there was an answer without a cable")
+    down = t.until(lambda: t.stats(server)["port.link_changes"] == 1, 20, "the stack to notice")
+    check(down and t.engine(server)["link"] == "down", "onwire list does not say it")
     nic.cable(True)
     t.until(lambda: session.output().count("PONG") == 2, 40, "the second PONG")
     session.finish(30)
-    check(t.engine(server) is not None, "the engine has gone")
+    t.until(lambda: t.engine(server)["link"] == "up", 20, "the link to be up")
+    for words in ("the link is down", "the link is up"):
+        t.until(lambda: f"{nic.settings['device']}: {words}" in server.output(), 20, words)
+    check(server.output().count("the link is") == 2, "it was said more than once")
+
+
+def another_mac(t, nic):
+    """The card takes the address that it is told, and receives for it."""
+    t.env["ONWIRE_MAC"] = "02:00:00:00:77:01"
+    server = redis(t, nic.address, **nic.settings)
+    check(peer(t, "redis-cli", "-h", nic.address, "ping").strip() == "PONG", "no PONG")
+    neighbors = peer(t, "ip", "neigh", "show", nic.address)
+    check("02:00:00:00:77:01" in neighbors, neighbors)
+    t.moved(t.NOTHING_YET, t.stats(server), rx=3, tx=3)
+
+
+def unprivileged(t, nic):
+    """A user with the group's node and a limit of locked memory, and nothing else."""
+    user = 12345
+    group = nic.row(t)["iommu_group"]
+    node = pathlib.Path(f"/dev/vfio/{group}")
+    os.chown(node, user, user)
+    os.chown(t.tmp, user, user)
+    prefix = ["prlimit", "--memlock=536870912", "setpriv", "--reuid", user, "--regid", user,
+              "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
+    try:
+        server = t.start([*prefix, *t.onwire("redis-server", "--save", "", "--bind", nic.address,
+                                             "--protected-mode", "no", "--dir", t.tmp,
+                                             **nic.settings)], name="redis-server")
+        server.engine = server.pid
+        t.wait_listening(server, 6379, 40)
+        status = pathlib.Path(f"/proc/{server.pid}/status").read_text()
+        check("Uid:\t12345\t12345" in status and "CapEff:\t0000000000000000" in status, status)
+        before = t.stats(server)
+        check(peer(t, "redis-cli", "-h", nic.address, "ping").strip() == "PONG", "no PONG")
+        t.moved(before, t.stats(server), rx=3, tx=3)
+        t.nothing_on_kernel(server)
+    finally:
+        os.chown(node, 0, 0)
+
+
+HOLDER = """
+import socket, sys
+client = socket.create_connection((sys.argv[1], 7000), 20)
+client.sendall(b"hello")
+client.settimeout(60)
+try:
+    print("read", client.recv(100), flush=True)
+except ConnectionResetError:
+    print("reset", flush=True)
+"""
+
+VICTIM = """
+import errno, pathlib, socket, sys
+address = sys.argv[1]
+listener = socket.create_server((address, 7000))
+datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+datagrams.bind((address, 7001))
+connection, peer = listener.accept()
+print("accepted", connection.recv(10).decode(), flush=True)
+def failure(name, call):
+    try:
+        print(name, "returned", call(), flush=True)
+    except OSError as error:
+        print(name, errno.errorcode[error.errno], flush=True)
+failure("recv", lambda: connection.recv(10))
+failure("send", lambda: connection.send(b"x"))
+failure("sendto", lambda: datagrams.sendto(b"x", peer))
+sys.stdin.readline()
+print("over", flush=True)
+"""
+
+
+def taken_out(t, nic):
+    """The NIC is unplugged while it is in use: sockets fail, nothing hangs, the slot is free."""
+    server = t.start(t.onwire(PYTHON, "-c", VICTIM, nic.address, **nic.settings), name="victim",
+                     stdin=subprocess.PIPE)
+    server.engine = server.pid
+    t.wait_listening(server, 7000, 40)
+    client = t.start(PEER_SHELL + [PYTHON, "-c", HOLDER, nic.address], name="client")
+    t.until(lambda: "accepted hello" in server.output(), 30, "the connection")
+    t.moved(t.NOTHING_YET, t.stats(server), rx=3, tx=3)
+    nic.unplug()
+    t.until(lambda: "sendto" in server.output(), 60, "the sockets to fail")
+    for line in ("recv ENETDOWN", "send EPIPE", "sendto ENETUNREACH"):
+        check(line in server.output(), f"not {line}: {server.output()}")
+    t.until(lambda: not pathlib.Path("/sys/bus/pci/devices", nic.pci).exists(), 60,
+            "the card to leave the bus")
+    check(t.engine(server)["link"] == "removed", f"{t.engine(server)}")
+    check("the card was taken out" in server.output(), server.output())
+    check("reset" in client.finish(30), f"the peer saw no end: {client.output()}")
+    server.popen.stdin.write(b"\n")
+    server.popen.stdin.close()
+    check("over" in server.finish(30), "it did not end by itself")
 
 
 # -- running them -------------------------------------------------------------------------------------

@@ -1,29 +1,33 @@
 """The NICs that the computer has, and what each must pass."""
 
-# Functions of guest.py. Every NIC is handed over by `onwire bind` first and given back at the end.
-EVERY = ["handed_over", "redis_and_ping", "forked_workers_drive", "killed_and_started_again",
-         "cable_out_and_in", "given_back"]
+# Functions of guest.py. Every NIC is handed over by `onwire bind` first, and all but one are given
+# back at the end.
+EVERY = ["redis_and_ping", "forked_workers_drive", "killed_and_started_again", "cable_out_and_in"]
 
-# QEMU's models, and what they have to pass beside EVERY. A modern virtio NIC obeys the IOMMU only
-# when told to.
+# The one that is taken out: an e1000e in a port that allows it.
+HOT = "hotplug"
+
+# What the results call them: QEMU's model, and what they have to pass beside EVERY.
 NICS = {
-    "e1000e": ["curl_fetches", "udp_and_iperf3", "loss_and_delay"],
-    "e1000": ["udp_and_iperf3"],
-    "virtio-net-pci,disable-legacy=on,iommu_platform=on": ["curl_fetches", "udp_and_iperf3"],
-    "vmxnet3": ["loss_and_delay", "udp_and_iperf3"],
+    "e1000e": ("e1000e", ["curl_fetches", "udp_and_iperf3", "unprivileged"]),
+    "e1000": ("e1000", ["udp_and_iperf3"]),
+    # A modern virtio NIC obeys the IOMMU only when told to.
+    "virtio-net-pci": ("virtio-net-pci,disable-legacy=on,iommu_platform=on",
+                       ["curl_fetches", "udp_and_iperf3", "another_mac"]),
+    "vmxnet3": ("vmxnet3", ["loss_and_delay", "udp_and_iperf3"]),
+    HOT: ("e1000e", ["taken_out"]),
 }
 # The peer's NIC.
 PEER_SLOT = 0x10
 
 
 def plan(words):
-    """[(model, its name, checks)], of those whose `name check` contains one of `words`."""
+    """[(name, model, checks)], of those whose `nic NAME CHECK` contains one of `words`."""
     planned = []
-    for model, more in NICS.items():
-        name = model.split(",")[0]
-        middle = [*EVERY[1:-1], *more]
-        chosen = [check for check in middle
+    for name, (model, more) in NICS.items():
+        checks = [check for check in (more if name == HOT else EVERY + more)
                   if not words or any(word in f"nic {name} {check}" for word in words)]
-        if chosen:
-            planned.append((model, name, [EVERY[0], *chosen, EVERY[-1]]))
+        if checks:
+            last = [] if name == HOT else ["given_back"]
+            planned.append((name, model, ["handed_over", *checks, *last]))
     return planned

@@ -12,7 +12,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import harness  # noqa: E402
-from nics import PEER_SLOT, plan  # noqa: E402
+from nics import HOT, PEER_SLOT, plan  # noqa: E402
 import vm  # noqa: E402
 
 SECONDS = 900
@@ -33,9 +33,12 @@ def run(report, words, _jobs, logs):
             said = json.loads(line[at + 1:])
         except ValueError:
             return
-        if said["kind"] == "cable":
-            computer.set_link(said["nic"], said["up"])
-            (out / "cable").touch()
+        if said["kind"] in ("cable", "unplug"):
+            if said["kind"] == "cable":
+                computer.set_link(said["nic"], said["up"])
+            else:
+                computer.unplug(said["nic"])
+            (out / "answer").touch()
         elif said["kind"] == "result":
             name = f"{said['nic']} {said['check']}"
             results[name] = said
@@ -49,22 +52,22 @@ def run(report, words, _jobs, logs):
         return
     begun = time.monotonic()
     try:
-        computer = vm.Computer([model for model, _, _ in planned], pathlib.Path(__file__).resolve().parent / "guest.py",
+        computer = vm.Computer([(model, name == HOT) for name, model, _ in planned], pathlib.Path(__file__).resolve().parent / "guest.py",
                                [harness.ONWIRE, harness.LIBRARY], out, PEER_SLOT)
-        (out / "plan").write_text(json.dumps([[name, checks] for _, name, checks in planned]))
+        (out / "plan").write_text(json.dumps([[name, checks] for name, _, checks in planned]))
         status = computer.boot(SECONDS, on_line)
     except vm.Unable as unable:
         log.write_text(str(unable) + "\n")
         report.add("nic (booting)", False, 0.0, log, str(unable))
         return
     log.write_text("\n".join(lines[-60:]) + "\n")
-    for name in (f"{model} {check}" for _, model, checks in planned for check in checks):
+    for name in (f"{model} {check}" for model, _, checks in planned for check in checks):
         if name not in results:
             report.add(f"nic {name}", False, 0.0, None, "the guest never came to it")
     if status != 0:
         report.add("nic (the guest's end)", False, 0.0, log, f"its status was {status}")
     sent = frames_by_source(out / "wire.pcap")
-    for number, (_, model, checks) in enumerate(planned):
+    for number, (model, _, checks) in enumerate(planned):
         count = sent.get(f"10.9.0.{number + 2}", 0)
         claimed = sum(results.get(f"{model} {check}", {}).get("sent", 0) for check in checks)
         report.add(f"nic {model} on the wire", 0 < claimed <= count, 0.0, log,

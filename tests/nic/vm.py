@@ -119,8 +119,8 @@ def make_initramfs(path):
 
 
 class Computer:
-    """One boot. `nics` are QEMU's device models, in the order of their PCI slots from 2 on; they and
-    the peer's are on one wire, which is recorded in `out`/wire.pcap."""
+    """One boot. `nics` are QEMU's device models, in the order of their PCI slots from 2 on, and
+    whether each is in a port that it can be taken out of; they and the peer's are on one wire, which is recorded in `out`/wire.pcap."""
 
     def __init__(self, nics, guest, binaries, out, peer_slot):
         WORK.mkdir(parents=True, exist_ok=True)
@@ -160,9 +160,13 @@ class Computer:
             "-device", f"virtio-net-pci,netdev=peer,addr={self.peer_slot:#x}",
             "-object", f"filter-dump,id=record,netdev=peer,file={self.wire}",
         ]
-        for number, model in enumerate(self.nics):
-            words += ["-netdev", f"hubport,id=d{number},hubid=0",
-                      "-device", f"{model},netdev=d{number},id=nic{number},addr={number + 2:#x}"]
+        for number, (model, removable) in enumerate(self.nics):
+            words += ["-netdev", f"hubport,id=d{number},hubid=0"]
+            place = f"addr={number + 2:#x}"
+            if removable:
+                words += ["-device", f"pcie-root-port,id=slot1,chassis=1,slot=1,{place}"]
+                place = "bus=slot1"
+            words += ["-device", f"{model},netdev=d{number},id=nic{number},{place}"]
         return words
 
     def boot(self, timeout, on_line):
@@ -213,14 +217,21 @@ class Computer:
 
     def set_link(self, number, up):
         """Pulls a NIC's cable out, or puts it back."""
+        self._command("set_link", name=f"nic{number}", up=up)
+
+    def unplug(self, number):
+        """Asks for a NIC to be taken out; the guest does it."""
+        self._command("device_del", id=f"nic{number}")
+
+    def _command(self, execute, /, **arguments):
+        """One command of QEMU's monitor."""
         with socket.socket(socket.AF_UNIX) as monitor:
             monitor.settimeout(10)
             monitor.connect(str(self.monitor))
             stream = monitor.makefile("rw")
             stream.readline()
             for command in ({"execute": "qmp_capabilities"},
-                            {"execute": "set_link",
-                             "arguments": {"name": f"nic{number}", "up": up}}):
+                            {"execute": execute, "arguments": arguments}):
                 stream.write(json.dumps(command) + "\n")
                 stream.flush()
                 while "event" in (answer := json.loads(stream.readline())):

@@ -101,6 +101,11 @@ impl Ip {
         &self.routes
     }
 
+    /// The device has gone, and with it every way out.
+    pub fn forget_routes(&mut self) {
+        self.routes.clear();
+    }
+
     /// Whether a socket can have `address` as its own: it is assigned to us.
     #[inline]
     #[must_use]

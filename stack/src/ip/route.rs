@@ -99,6 +99,11 @@ impl Routes {
         Routes { entries, mtu }
     }
 
+    /// There is none any more.
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+    }
+
     /// Every route.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter()

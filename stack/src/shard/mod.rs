@@ -30,6 +30,7 @@ use crate::addr::MacAddr;
 use crate::capture::{Capture, CapturedFrame};
 use crate::config::Config;
 use crate::device::{Burst, Device, Offloads};
+use crate::error::Error;
 use crate::icmp::Icmp;
 use crate::ip::identification::Identification;
 use crate::ip::pmtu::PathMtus;
@@ -326,11 +327,24 @@ impl<D: Device> Shard<D> {
     /// After the holder of the lock died: nothing half-done can be trusted, so every connection
     /// is reset, and what was waiting to be sent is dropped.
     pub fn reset_all(&mut self, now: Instant) {
+        self.end_all(now, Error::ConnectionReset);
+    }
+
+    /// The device has gone for good: connections end with `NetworkDown`, and no route is left.
+    /// Listeners wait on, as Linux's do when their interface goes.
+    pub fn device_gone(&mut self, now: Instant) {
+        // While there are routes peers are told.
+        self.end_all(now, Error::NetworkDown);
+        self.ip.forget_routes();
+        self.last_hop = None;
+    }
+
+    fn end_all(&mut self, now: Instant, error: Error) {
         self.frames.clear();
         self.backlog.clear();
         self.loopback.clear();
         while self.neighbors.drop_waiting().is_some() {}
-        self.tcp.reset_all(tcp_context!(self, now));
+        self.tcp.reset_all(tcp_context!(self, now), error);
         self.transmit(now);
     }
 

@@ -507,9 +507,9 @@ impl<B: Buffer> Tcp<B> {
         Ok(())
     }
 
-    /// Resets every connection and empties every listener's queue: what the tables say can no
+    /// Ends every connection with `error` and empties every listener's queue: what the tables say can no
     /// longer be trusted. The sockets stay for their programs to find the error.
-    pub fn reset_all<A: Allocator<Buffer = B>>(&mut self, cx: &mut Context<'_, A>) {
+    pub fn reset_all<A: Allocator<Buffer = B>>(&mut self, cx: &mut Context<'_, A>, error: Error) {
         for place in 0..self.openings.watermark() {
             self.end_opening(place);
         }
@@ -519,9 +519,9 @@ impl<B: Buffer> Tcp<B> {
                 Kind::Connected(c) if c.state != State::Closed => {
                     c.send_reset(&mut env!(self, cx, self.option_sets.get(socket.options)));
                     c.send.clear(&mut self.pool);
-                    c.finish(Some(Error::ConnectionReset));
+                    c.finish(Some(error));
                 }
-                Kind::Opening(_) => self.fail_opening(index, Error::ConnectionReset),
+                Kind::Opening(_) => self.fail_opening(index, error),
                 _ => continue,
             }
             self.settle(cx, index);

@@ -195,7 +195,7 @@ impl Host {
     }
 
     pub fn reset_all(&mut self) {
-        self.tcp.reset_all(cx!(self));
+        self.tcp.reset_all(cx!(self), crate::error::Error::ConnectionReset);
     }
 
     pub fn events(&mut self) -> Vec<(TcpId, Readiness)> {

@@ -148,6 +148,24 @@ fn a_killed_programs_connection_is_reset() {
 }
 
 #[test]
+fn when_the_device_goes_connections_end_and_no_way_out_is_left() {
+    let mut net = Net::new();
+    let listener = net.listener(1, at(1, 80));
+    let client = net.connect(0, at(1, 80));
+    let (server, _) = net.hosts[1].accept(net.now, listener).unwrap();
+    net.hosts[1].device_gone(net.now);
+    assert_eq!(net.receive(1, server), Err(Error::NetworkDown));
+    assert_eq!(net.receive(1, server), Ok((vec![], None)), "once");
+    net.settle();
+    assert_eq!(net.receive(0, client), Err(Error::ConnectionReset), "the last word was sent");
+    let (now, host) = (net.now, &mut net.hosts[1]);
+    assert_eq!(host.accept(now, listener), Err(Error::WouldBlock));
+    let other = host.socket(SocketKind::Tcp, Family::V4).unwrap();
+    assert_eq!(host.connect(now, other, at(0, 80)), Err(Error::NetworkUnreachable));
+    net.finish(&[(0, client), (1, server), (1, listener), (1, other)]);
+}
+
+#[test]
 fn loss_is_repaired() {
     let mut net = Net::new();
     let listener = net.listener(1, at(1, 80));
