@@ -125,7 +125,7 @@ steps() {
     suite e2e 1200
     suite python 500
     suite crates 600
-    suite nic 1500
+    suite nic 1800
 }
 steps
 

@@ -32,6 +32,10 @@ HOST = "10.78.0.1"  # the kernel's end of the first default TAP
 STACK = "10.78.0.2"  # the stack's end
 
 
+# How much longer everything may take than a scenario says: more than 1 in an emulated computer.
+PATIENCE = 1
+
+
 class Failed(Exception):
     """The scenario did not hold."""
 
@@ -69,7 +73,7 @@ class Process:
     def wait(self, timeout=30):
         """The exit status; fails the scenario if the program does not end."""
         try:
-            return self.popen.wait(timeout)
+            return self.popen.wait(timeout * PATIENCE)
         except subprocess.TimeoutExpired:
             raise Failed(f"{self.name} did not end within {timeout} s") from None
 
@@ -139,7 +143,7 @@ class Test:
                 capture_output=True,
                 text=True,
                 errors="replace",
-                timeout=timeout,
+                timeout=timeout * PATIENCE,
                 env=self.environment(env),
                 cwd=cwd or self.tmp,
             )
@@ -181,7 +185,7 @@ class Test:
 
     def until(self, holds, timeout, what):
         """Waits until `holds()`; fails the scenario if it takes longer than `timeout` seconds."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + timeout * PATIENCE
         while True:
             result = holds()
             if result:
@@ -194,7 +198,7 @@ class Test:
 
     def engines(self):
         done = subprocess.run([ONWIRE, "list", "--json"], capture_output=True, text=True,
-                              timeout=15, env=self.environment())
+                              timeout=15 * PATIENCE, env=self.environment())
         try:
             return json.loads(done.stdout or "[]")
         except ValueError:
@@ -323,7 +327,7 @@ class Test:
             # What a keeper waits for is in its sockets, and why it goes on in its counters.
             for words in (["ss", "-a"], ["stats"]):
                 done = subprocess.run([ONWIRE, *words], capture_output=True, text=True,
-                                      timeout=15, env=self.environment())
+                                      timeout=15 * PATIENCE, env=self.environment())
                 print(f"  -- onwire {' '.join(words)}: {done.stdout}{done.stderr}", flush=True)
             raise Failed(f"{failed}; there is {', '.join(self.leftovers())}") from None
 

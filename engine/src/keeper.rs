@@ -406,7 +406,8 @@ impl State {
         let until = next.map_or(u64::MAX, Instant::as_nanos);
         self.shared.keeper.until.store(until, Ordering::SeqCst);
         let mut timeout = next.map(|next| next.saturating_since(held.now));
-        if self.rx.get().is_none() || self.rx.is_doubtful() {
+        let blind = self.rx.get().is_none() || self.rx.is_doubtful();
+        if blind && !self.shared.link.is_removed() {
             let busy = self.shared.open_files.load(Ordering::Relaxed) > 0
                 || held.world.shard.occupancy().tcp.sockets > 0;
             let tick = if busy { TICK } else { SLOW_TICK };

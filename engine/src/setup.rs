@@ -181,7 +181,11 @@ fn build(settings: &Settings) -> Result<Engine, String> {
         lease: sys::move_high(plan.lease.into_raw_fd()),
         server,
         program: pid,
-        removal: dpdk::watch_removal().map_or(-1, sys::move_high),
+        removal: if engine.rx.is_card() {
+            dpdk::watch_removal().map_or(-1, sys::move_high)
+        } else {
+            -1
+        },
     };
     fds::protect(keeping.lease);
     fds::protect(keeping.removal);

@@ -24,6 +24,8 @@ from apps import nginx_configuration, redis  # noqa: E402
 from harness import ONWIRE, PYTHON, check, cpu_seconds, random_file, sha256  # noqa: E402
 from nics import HOT, PEER_SLOT  # noqa: E402
 
+# Every instruction is emulated, on a machine that others may use.
+harness.PATIENCE = 4
 PEER = "10.9.0.1"
 PEER_SHELL = ["ip", "netns", "exec", "peer"]
 
@@ -37,7 +39,7 @@ def ask(kind, **values):
     answer = pathlib.Path("/run/out/answer")
     answer.unlink(missing_ok=True)
     say(kind, **values)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not answer.exists():
         check(time.monotonic() < end, f"nobody did it: {kind}")
         time.sleep(0.1)
@@ -145,6 +147,7 @@ def redis_and_ping(t, nic):
     before = t.stats(server)
     text = peer(t, "ping", "-c", "5", "-i", "0.2", "-W", "5", nic.address)
     check(" 0% packet loss" in text, text)
+    t.note(text.splitlines()[-1])
     text = peer(t, "redis-benchmark", "-h", nic.address, "-t", "get", "-n", "500", "-c", "5",
                 "--csv", timeout=60)
     check('"GET"' in text, text)
@@ -212,10 +215,10 @@ def udp_and_iperf3(t, nic):
 
 CLIENT = """
 import socket, sys
-client = socket.create_connection((sys.argv[1], 6379), 10)
+client = socket.create_connection((sys.argv[1], 6379), 60)
 client.sendall(b"PING\\r\\n")
 print(client.recv(100).decode().strip(), flush=True)
-client.settimeout(10)
+client.settimeout(60)
 try:
     print("read", client.recv(100), flush=True)
 except ConnectionResetError:
@@ -298,6 +301,7 @@ def unprivileged(t, nic):
                                              "--protected-mode", "no", "--dir", t.tmp,
                                              **nic.settings)], name="redis-server")
         server.engine = server.pid
+        t.until(lambda: t.engine(server) or t.gone(server), 40, "the engine")
         t.wait_listening(server, 6379, 40)
         status = pathlib.Path(f"/proc/{server.pid}/status").read_text()
         check("Uid:\t12345\t12345" in status and "CapEff:\t0000000000000000" in status, status)
@@ -346,6 +350,7 @@ def taken_out(t, nic):
     server = t.start(t.onwire(PYTHON, "-c", VICTIM, nic.address, **nic.settings), name="victim",
                      stdin=subprocess.PIPE)
     server.engine = server.pid
+    t.until(lambda: t.engine(server) or t.gone(server), 40, "the engine")
     t.wait_listening(server, 7000, 40)
     client = t.start(PEER_SHELL + [PYTHON, "-c", HOLDER, nic.address], name="client")
     t.until(lambda: "accepted hello" in server.output(), 30, "the connection")
@@ -398,8 +403,12 @@ def run_check(name, nic):
         t.show_logs()
         t.end()
     t.clean()
-    say("result", nic=nic.model, check=name, problem=problem, sent=getattr(t, "sent", 0),
-        seconds=round(time.monotonic() - begun, 1))
+    return {"nic": nic.model, "check": name, "problem": problem, "sent": getattr(t, "sent", 0),
+            "seconds": round(time.monotonic() - begun, 1)}
+
+
+# A machine that others use may make a test late; more of them are no accident (see run.py).
+MAY_REPEAT = [1, 2]
 
 
 def main():
@@ -409,7 +418,12 @@ def main():
     for number, (model, checks) in enumerate(plan):
         nic = Nic(number, model)
         for name in checks:
-            run_check(name, nic)
+            result = run_check(name, nic)
+            if result["problem"] and MAY_REPEAT:
+                MAY_REPEAT.pop()
+                say("again", **result)
+                result = run_check(name, nic)
+            say("result", **result)
     say("end", iommu_groups=len(os.listdir("/sys/kernel/iommu_groups")))
 
 

@@ -187,7 +187,7 @@ class Computer:
         raise Unable(f"the guest did not come up in three boots; see {self.console}")
 
     def _came_up(self, process):
-        end = time.monotonic() + 90
+        end = time.monotonic() + 180
         while time.monotonic() < end:
             if (self.out / "up").exists():
                 return True
