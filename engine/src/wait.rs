@@ -438,8 +438,8 @@ impl Engine {
                 if frames > 0 {
                     backoff = TICK_SHORTEST;
                 }
-            } else if self.shared.link.is_lost() {
-                held.drive(); // Nobody else makes this process let go of the port.
+            } else if self.shared.link.is_removed() {
+                held.drive(); // Nothing else makes this process let go of the card.
             } else {
                 held.now = clock::now();
             }

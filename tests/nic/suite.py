@@ -58,7 +58,8 @@ def run(report, words, _jobs, logs):
         return
     begun = time.monotonic()
     try:
-        computer = vm.Computer([(model, name == HOT) for name, model, _ in planned], pathlib.Path(__file__).resolve().parent / "guest.py",
+        computer = vm.Computer([(model, name == HOT) for name, model, _ in planned],
+                               pathlib.Path(__file__).resolve().parent / "guest.py",
                                [harness.ONWIRE, harness.LIBRARY], out, PEER_SLOT)
         (out / "plan").write_text(json.dumps([[name, checks] for name, _, checks in planned]))
         status = computer.boot(SECONDS, on_line)

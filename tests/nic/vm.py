@@ -120,7 +120,8 @@ def make_initramfs(path):
 
 class Computer:
     """One boot. `nics` are QEMU's device models, in the order of their PCI slots from 2 on, and
-    whether each is in a port that it can be taken out of; they and the peer's are on one wire, which is recorded in `out`/wire.pcap."""
+    whether each is in a port that it can be taken out of; they and the peer's are on one wire,
+    which is recorded in `out`/wire.pcap."""
 
     def __init__(self, nics, guest, binaries, out, peer_slot):
         WORK.mkdir(parents=True, exist_ok=True)
