@@ -27,6 +27,8 @@ fn info(id: u32) -> EngineInfo {
         profile: "balanced".into(),
         loopback: "kernel".into(),
         offloads: vec![],
+        wakes_by: "interrupt".into(),
+        link: "up".into(),
         uptime_ms: 61_000,
     }
 }
