@@ -116,6 +116,31 @@ static void splices(int file)
 	close(pipes[1]);
 }
 
+static void urgent(void)
+{
+	section("splice at urgent data");
+	int pipes[2];
+	MUST(pipe(pipes) == 0);
+	tcp_pair(&a, &b);
+	CALL(send(a, "ab", 2, 0));
+	CALL(send(a, "X", 1, MSG_OOB));
+	CALL(send(a, "cd", 2, 0));
+	wait_for(b, POLLPRI);
+	settle();
+	CALL(splice(b, NULL, pipes[1], NULL, 10, 0));
+	CALL(splice(b, NULL, pipes[1], NULL, 10, 0));
+	CALL(splice(b, NULL, pipes[1], NULL, 10, SPLICE_F_NONBLOCK));
+	set_nonblocking(b, true);
+	CALL(splice(b, NULL, pipes[1], NULL, 10, 0));
+	set_nonblocking(b, false);
+	char octets[4];
+	CALL(recv(b, octets, 4, 0));
+	close(a);
+	close(b);
+	close(pipes[0]);
+	close(pipes[1]);
+}
+
 int main(void)
 {
 	watchdog(30);
@@ -123,5 +148,6 @@ int main(void)
 	int file = temporary();
 	files(file);
 	splices(file);
+	urgent();
 	return 0;
 }

@@ -242,11 +242,21 @@ pub fn one<R>(buffer: *const c_void, len: usize, f: impl FnOnce(&mut msghdr) -> 
     f(&mut message)
 }
 
+/// Whether the next octet of `fd` is the urgent one, and there.
+fn stands_at_urgent(world: &World, fd: c_int) -> bool {
+    let Ok(socket) = world.socket(fd) else { return false };
+    let at_mark = world.shard.at_urgent_mark(socket.id).unwrap_or(false);
+    at_mark && world.shard.receive_hint(socket.id).is_ok_and(|left| left > 0)
+}
+
 /// splice(2) between a socket and a pipe.
 ///
 /// # Errors
 /// Those of the two halves.
 pub fn splice(station: &Station, from: c_int, to: c_int, len: usize) -> Result<usize, Errno> {
+    if len > 0 && is_ours(from) && station.call(|world| stands_at_urgent(world, from)) {
+        return Ok(0); // As Linux's, which never goes past urgent data.
+    }
     let mut octets = vec![0u8; len.min(PIECE)];
     let n = one(octets.as_mut_ptr().cast(), octets.len(), |message| {
         // SAFETY: a buffer of ours.

@@ -120,6 +120,10 @@ pub fn to_pipe(open: &Open, pipe: c_int, count: size_t, flags: c_uint) -> Result
     let how = if nonblock { libc::MSG_DONTWAIT } else { 0 };
     with_buffer(|buffer| {
         let want = count.min(buffer.len());
+        if want > 0 && stands_at_urgent(open) {
+            // As Linux's splice, which never goes past urgent data.
+            return if open.file.nonblocking() { Err(Errno::EAGAIN) } else { Ok(0) };
+        }
         let seen = receive(open, &mut buffer[..want], how | libc::MSG_PEEK)?;
         if seen == 0 {
             return Ok(0);
@@ -133,6 +137,17 @@ pub fn to_pipe(open: &Open, pipe: c_int, count: size_t, flags: c_uint) -> Result
         receive(open, &mut buffer[..written as usize], libc::MSG_DONTWAIT)?;
         Ok(written)
     })
+}
+
+/// Whether the next octet is the urgent one, and there.
+fn stands_at_urgent(open: &Open) -> bool {
+    if open.file.kind() != Kind::Tcp {
+        return false;
+    }
+    let stands = open.engine.with(open.id, |shard, socket, _| {
+        Ok(shard.at_urgent_mark(socket)? && shard.receive_hint(socket)? > 0)
+    });
+    stands.unwrap_or(false)
 }
 
 fn pipe_has_room(pipe: c_int) -> bool {
