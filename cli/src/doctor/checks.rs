@@ -19,6 +19,7 @@ pub fn all(arguments: &DoctorArguments) -> Vec<Finding> {
     findings.push(capability(Capability::NetRaw, "af_packet and af_xdp"));
     findings.push(run_dir(&settings));
     findings.extend(stale(&settings));
+    findings.push(memory(&settings));
     findings.push(hugepages(&settings, &system::hugepages()));
     findings.push(memlock());
     findings.push(vfio());
@@ -128,11 +129,26 @@ fn stale(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-fn hugepages(settings: &Settings, pools: &[HugepagePool]) -> Finding {
+/// Packet buffers, in MiB: all of them are touched at the start.
+fn packet_buffers_mib(settings: &Settings) -> u64 {
     let memory = &settings.memory;
     // A buffer has its header, its headroom and its data, in whole cache lines (rte_mbuf).
-    let needed_mib =
-        u64::from(memory.mbufs) * (u64::from(memory.mbuf_octets) + 128 + 128 + 64) / (1 << 20) + 16;
+    u64::from(memory.mbufs) * (u64::from(memory.mbuf_octets) + 128 + 128 + 64) / (1 << 20)
+}
+
+fn memory(settings: &Settings) -> Finding {
+    let (buffers, mib) = (settings.memory.mbufs, packet_buffers_mib(settings));
+    let reserved = settings.memory.region_octets >> 20;
+    Finding::good(format!(
+        "memory: an engine takes {mib} MiB at its start for {buffers} packet buffers \
+         (memory.mbufs), then about 1 KiB for each connection; of the {reserved} MiB that its \
+         tables reserve only what is used costs memory"
+    ))
+}
+
+fn hugepages(settings: &Settings, pools: &[HugepagePool]) -> Finding {
+    let memory = &settings.memory;
+    let needed_mib = packet_buffers_mib(settings) + 16;
     let free_mib: u64 = pools.iter().map(|pool| pool.free * pool.page_kib / 1024).sum();
     let total: u64 = pools.iter().map(|pool| pool.total).sum();
     let found = format!("hugepages: {free_mib} MiB free, one engine wants {needed_mib} MiB");
@@ -237,6 +253,13 @@ mod tests {
         assert_ne!(verdict(&settings, 4096), Verdict::Blocked);
         settings.memory.hugepages = Hugepages::Never;
         assert_eq!(verdict(&settings, 0), Verdict::Good);
+    }
+
+    #[test]
+    fn what_an_engine_takes_is_said() {
+        let text = memory(&Settings::default()).text;
+        assert!(text.contains("37 MiB at its start for 16384 packet buffers"), "{text}");
+        assert!(text.contains("4096 MiB"), "{text}");
     }
 
     #[test]
