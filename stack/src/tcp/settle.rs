@@ -457,6 +457,11 @@ impl<B: Buffer> Tcp<B> {
             let Some(socket) = self.sockets.at_mut(index) else { continue };
             let edges = core::mem::take(&mut socket.edges);
             let readiness = socket.readiness(self.option_sets.get(socket.options), starved);
+            if edges.contains(Readiness::WRITABLE) && !readiness.contains(Readiness::WRITABLE) {
+                // The room is gone again, for what is cut for a smaller MSS takes more of it:
+                // whoever waits for room is told when there is some.
+                socket.no_space = true;
+            }
             if !readiness.is_empty() {
                 return Some(Event { socket: TcpId(id), owner: socket.owner, readiness, edges });
             }

@@ -138,3 +138,36 @@ fn what_was_too_large_twice_is_sent_again_twice() {
 fn length(line: &str) -> usize {
     line.split(['(', ')']).nth(1).unwrap().parse().unwrap()
 }
+
+#[test]
+fn room_that_is_gone_before_the_program_hears_of_it_is_told_when_it_is_back() {
+    let mut s = Script::plain();
+    let id = s.established("mss 1460");
+    let mut written = 0;
+    while let Ok(n) = s.send(id, &[7; 1460]) {
+        written += n as u32;
+    }
+    let waits = |s: &Script| s.tcp.sockets.get(id.0).unwrap().no_space;
+    let mut acked = 1;
+    s.out();
+    while waits(&s) {
+        acked += 1460;
+        s.inject(&format!(". 1:1(0) ack {acked}"));
+        s.out();
+    }
+    // Before the program looks, all that is in flight is cut to pieces.
+    let (port, iss) = (s.port, s.iss);
+    assert!(s.too_big(port, iss + acked, 552));
+    let mut sent = s.out();
+    assert!(!s.tcp.sockets.get(id.0).unwrap().connection().unwrap().send.is_writable());
+    s.events();
+    while acked < written {
+        let end = |line: &String| line.split([':', '(']).nth(1).unwrap().parse().unwrap();
+        acked = sent.iter().map(end).max().expect("it goes on");
+        s.inject(&format!(". 1:1(0) ack {acked}"));
+        sent = s.out();
+    }
+    let told = s.events();
+    let writable = crate::readiness::Readiness::WRITABLE;
+    assert!(told.iter().any(|(_, ready)| ready.contains(writable)), "{told:?}");
+}
