@@ -48,7 +48,8 @@ export TESTS_TARGET={binaries}
 /usr/bin/python3 {guest} </dev/null
 echo $? > /run/out/status
 sync
-busybox poweroff -f
+echo o > /proc/sysrq-trigger
+sleep 60
 """
 
 
@@ -67,30 +68,40 @@ def version():
     return next(iter(sorted(os.listdir(KERNEL / "lib" / "modules"))))
 
 
-def download_kernel():
-    """Fetches the package into WORK; its name."""
-    depends = run("apt-cache", "depends", "linux-image-amd64").split()
-    package = next((word for word in depends if word.startswith("linux-image-6")), None)
-    if package is None:
-        raise Unable("apt knows no linux-image-amd64")
-    run("apt-get", "download", "-q", package)
-    return package
-
-
-def unpack_kernel():
-    """Debian's newest kernel of this release, unpacked and indexed."""
-    if (KERNEL / "ready").exists():
-        return
-    shutil.rmtree(KERNEL, ignore_errors=True)
+def download(package, into):
+    """Unpacks one of Debian's packages; nothing is installed."""
     try:
-        package = download_kernel()
+        run("apt-get", "download", "-q", package)
     except Unable:
         # The lists may be old or absent, or a mirror had its moment.
         run("apt-get", "update", "-q")
-        package = download_kernel()
+        run("apt-get", "download", "-q", package)
     archive = max(WORK.glob(f"{package}_*.deb"), key=lambda path: path.stat().st_mtime)
-    run("dpkg", "-x", archive, KERNEL)
+    run("dpkg", "-x", archive, into)
     archive.unlink()
+
+
+def kernel_package():
+    """The newest kernel of this release."""
+    for _ in range(2):
+        try:
+            words = run("apt-cache", "depends", "linux-image-amd64").split()
+        except Unable:
+            words = []
+        found = [word for word in words if word.startswith("linux-image-6")]
+        if found:
+            return found[0]
+        run("apt-get", "update", "-q")
+    raise Unable("apt knows no linux-image-amd64")
+
+
+def unpack_kernel():
+    """A kernel with an index of its modules, and a busybox that needs no library."""
+    if (KERNEL / "ready").exists():
+        return
+    shutil.rmtree(KERNEL, ignore_errors=True)
+    download(kernel_package(), KERNEL)
+    download("busybox-static", KERNEL)
     run("depmod", "-b", KERNEL, version())
     (KERNEL / "ready").touch()
 
@@ -101,7 +112,8 @@ def make_initramfs(path):
     shutil.rmtree(tree, ignore_errors=True)
     for name in ("bin", "modules", "proc", "sys", "dev", "lower", "upper", "root"):
         (tree / name).mkdir(parents=True)
-    shutil.copy(shutil.which("busybox") or "/bin/busybox", tree / "bin" / "busybox")
+    busybox = KERNEL / "bin" / "busybox"
+    shutil.copy(busybox, tree / "bin" / "busybox")
     order = []
     for module in ("virtio_pci", "9pnet_virtio", "9p", "overlay"):
         for line in run("modprobe", "-d", KERNEL, "-S", version(), "-D", module).splitlines():
@@ -113,7 +125,7 @@ def make_initramfs(path):
     (tree / "init").write_text(INIT)
     (tree / "init").chmod(0o755)
     names = "\n".join(str(entry.relative_to(tree)) for entry in sorted(tree.rglob("*")))
-    packed = subprocess.run(["busybox", "cpio", "-o", "-H", "newc"], cwd=tree, input=names.encode(),
+    packed = subprocess.run([busybox, "cpio", "-o", "-H", "newc"], cwd=tree, input=names.encode(),
                             capture_output=True, check=True)
     path.write_bytes(packed.stdout)
 
