@@ -297,6 +297,12 @@ def unprivileged(t, nic):
     prefix = ["prlimit", "--memlock=536870912", "setpriv", "--reuid", user, "--regid", user,
               "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
     try:
+        os.chown(node, 0, 0)
+        text = t.run([*prefix, ONWIRE, "doctor"], status=None)
+        check(f"{node} is not yours" in text, text)
+        os.chown(node, user, user)
+        text = t.run([*prefix, ONWIRE, "doctor"], status=None)
+        check(f"{nic.pci} is bound to vfio-pci: --device" in text, text)
         server = t.start([*prefix, *t.onwire("redis-server", "--save", "", "--bind", nic.address,
                                              "--protected-mode", "no", "--dir", t.tmp,
                                              **nic.settings)], name="redis-server")

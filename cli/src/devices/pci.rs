@@ -41,6 +41,16 @@ impl Card {
     }
 }
 
+impl Card {
+    /// The node that whoever drives the card has to open, if we may not.
+    pub fn refused_node(&self) -> Option<String> {
+        let node = format!("/dev/vfio/{}", self.iommu_group?);
+        let access = rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK;
+        let refused = rustix::fs::access(&node, access) == Err(rustix::io::Errno::ACCESS);
+        (self.driver.as_deref() == Some("vfio-pci") && refused).then_some(node)
+    }
+}
+
 impl Bus {
     /// This machine's.
     pub fn here() -> Self {

@@ -213,9 +213,15 @@ fn pci() -> Vec<Finding> {
         let address = &card.address;
         let remedy = format!("to hand it over whole: onwire bind {address}");
         match &card.driver {
-            Some(driver) if card.is_ready() => Finding::good(format!(
-                "pci: {address} is bound to {driver}: --device pci:{address}"
-            )),
+            Some(driver) if card.is_ready() => match card.refused_node() {
+                None => Finding::good(format!(
+                    "pci: {address} is bound to {driver}: --device pci:{address}"
+                )),
+                Some(node) => Finding::note(
+                    format!("pci: {address} is bound to {driver}, but {node} is not yours"),
+                    format!("chown you: {node}, or run as root"),
+                ),
+            },
             Some(driver) => {
                 Finding::note(format!("pci: {address} belongs to the kernel's {driver}"), remedy)
             }
