@@ -102,6 +102,8 @@ class Test:
         self.run_dir = self.tmp / "run"
         self.env = {"ONWIRE_TCP_TIME_WAIT_MS": "100", "ONWIRE_TCP_ORPHAN_RETRIES": "3",
                     "ONWIRE_RUN_DIR": str(self.run_dir)}
+        if "TESTS_QUEUES" in os.environ:  # every scenario with so many shards
+            self.env["ONWIRE_QUEUES"] = os.environ["TESTS_QUEUES"]
 
     # -- progress -----------------------------------------------------------------------------
 

@@ -105,6 +105,9 @@ pub struct SettingFlags {
     /// The largest IP packet, in octets
     #[arg(long, value_name = "N")]
     pub mtu: Option<String>,
+    /// Queue pairs of the device, each with a shard of the stack: for programs of many threads
+    #[arg(long, value_name = "N")]
+    pub queues: Option<String>,
     /// Whether work on packets is left to the device, or done for several at once: auto or off
     #[arg(long, value_name = "WHICH")]
     pub offloads: Option<String>,

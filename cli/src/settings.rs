@@ -18,6 +18,7 @@ impl SettingFlags {
             ("device", &self.device),
             ("gateway", &self.gateway),
             ("mtu", &self.mtu),
+            ("queues", &self.queues),
             ("offloads", &self.offloads),
             ("profile", &self.profile),
             ("loopback", &self.loopback),
@@ -134,6 +135,7 @@ mod tests {
             address: vec!["10.0.0.2/24".into(), "10.0.1.2/24".into()],
             gateway: Some("10.0.0.1".into()),
             mtu: Some("1400".into()),
+            queues: Some("2".into()),
             offloads: Some("off".into()),
             profile: Some("latency".into()),
             loopback: Some("stack".into()),
@@ -144,9 +146,10 @@ mod tests {
         let mut settings = Settings::default();
         settings.apply(&flags.layer().unwrap()).unwrap();
         let changed = settings.to_json();
-        for name in
-            ["device", "address", "gateway", "mtu", "offloads", "profile", "loopback", "rule"]
-        {
+        for name in [
+            "device", "address", "gateway", "mtu", "queues", "offloads", "profile", "loopback",
+            "rule",
+        ] {
             assert!(changed.contains(&format!("\"{name}\"")), "{changed}");
         }
         assert_eq!(settings.addresses.len(), 2);

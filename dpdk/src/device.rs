@@ -171,6 +171,25 @@ impl PortConfig {
         Self::new(format!("vdev:{devargs}"), DeviceKind::of_vdev(devargs), devargs)
     }
 
+    /// The same with so many queue pairs, where the driver has to be told.
+    #[must_use]
+    pub fn with_queues(mut self, queues: u16) -> Self {
+        self.queues = queues;
+        if queues > 1 {
+            let many =
+                |one: &str| self.devargs.replace(",queues=1", &format!(",queues={queues}{one}"));
+            match self.kind {
+                DeviceKind::Vhost => self.devargs = many(""),
+                // The driver changes the number of queues through the control queue.
+                DeviceKind::VirtioUser => self.devargs = many(",cq=1"),
+                DeviceKind::AfPacket => self.devargs += &format!(",qpairs={queues}"),
+                DeviceKind::AfXdp => self.devargs += &format!(",queue_count={queues}"),
+                DeviceKind::Tap | DeviceKind::Memif | DeviceKind::Pci | DeviceKind::Other => {}
+            }
+        }
+        self
+    }
+
     /// The device's name for DPDK: what stands before the first comma.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -269,6 +288,17 @@ mod tests {
         let memif = PortConfig::memif("/run/m.sock", MemifRole::Server);
         assert_eq!(memif.setting, "memif:/run/m.sock,role=server");
         assert!(memif.kind.waits_for_peer());
+    }
+
+    #[test]
+    fn drivers_are_told_of_several_queues() {
+        let one = PortConfig::vhost("/v").with_queues(1);
+        assert_eq!(one.devargs, PortConfig::vhost("/v").devargs);
+        let four = PortConfig::vhost("/v").with_queues(4);
+        assert!(four.queues == 4 && four.devargs.ends_with(",queues=4"));
+        let two = PortConfig::virtio_user("/v").with_queues(2);
+        assert!(two.devargs.contains(",queues=2,cq=1,"));
+        assert_eq!(PortConfig::tap(None).with_queues(2).devargs, "net_tap0");
     }
 
     #[test]

@@ -44,6 +44,7 @@ mod pool;
 mod port;
 mod queue;
 mod removal;
+mod stray;
 
 pub use check::{Problem, check};
 pub use control::{ControlWatch, watch_control};
@@ -57,6 +58,7 @@ pub use pool::Pool;
 pub use port::{Port, PortStats};
 pub use queue::{Queue, QueueCounters};
 pub use removal::{let_go_of_card, watch_removal};
+pub use stray::Stray;
 
 /// The drivers that are linked in, by their library's name (`net_tap`, `net_vhost`, ...).
 #[must_use]

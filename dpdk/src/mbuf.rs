@@ -39,6 +39,14 @@ impl Mbuf {
         mbuf
     }
 
+    /// Takes over a frame that DPDK made.
+    ///
+    /// # Safety
+    /// It is nobody else's.
+    pub(crate) unsafe fn from_driver(mbuf: NonNull<sys::rte_mbuf>) -> Self {
+        Mbuf(mbuf)
+    }
+
     /// Whether the mbuf is a plain one of its pool that nobody else refers to.
     #[inline]
     fn is_last_and_plain(&self) -> bool {

@@ -88,6 +88,47 @@ fn virtio_user_and_vhost_pass_frames_and_wake_each_other() {
     });
 }
 
+/// Sends a frame on each queue pair and expects it on the same one of the peer, and back.
+fn ask_on_each(port: &Port, queues: u16) {
+    assert!(port.wait_for_link(PATIENCE), "the peer is there");
+    for index in 0..queues {
+        let mut queue = port.queue(index).expect("a queue");
+        let request = frame(&mut queue, &[index as u8; 60]);
+        send(&mut queue, request);
+        let answer = receive(&mut queue, |frame| frame.get(12..14) == Some(&[0x88, 0xb5]));
+        assert_eq!(answer.data()[14..74], [index as u8 + 100; 60]);
+    }
+}
+
+#[test]
+fn the_queues_of_a_virtio_link_are_paired() {
+    isolated("the_queues_of_a_virtio_link_are_paired", || {
+        const QUEUES: u16 = 4;
+        let path = socket_path("paired");
+        let server = path.clone();
+        let peer = fork(move || {
+            let (_eal, port) = open(PortConfig::vhost(&server).with_queues(QUEUES));
+            assert!(port.wait_for_link(PATIENCE), "the peer comes");
+            let mut frames = Burst::new();
+            loop {
+                for index in 0..QUEUES {
+                    port.queue(index).expect("a queue").rx_burst(&mut frames);
+                    for mut frame in frames.drain(..) {
+                        assert_eq!(frame.data()[14], index as u8);
+                        frame.data_mut()[14..].fill(index as u8 + 100);
+                        send(&mut port.queue(index).expect("a queue"), frame);
+                    }
+                }
+            }
+        });
+        wait_for_file(&path);
+        let (_eal, port) = open(PortConfig::virtio_user(&path).with_queues(QUEUES));
+        ask_on_each(&port, QUEUES);
+        kill(peer);
+        let _ = std::fs::remove_file(&path);
+    });
+}
+
 #[test]
 fn memif_passes_frames() {
     isolated("memif_passes_frames", || {

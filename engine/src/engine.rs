@@ -2,8 +2,8 @@
 
 use crate::epoll::{DOORBELL_DATA, EpollChange, EpollEntry, EpollError, EpollId, Set};
 use crate::file::{File, FileId, Kind, Path, Reason};
-use crate::process::Target;
-use crate::quests::{Call, EpollWait, Found, Poll};
+use crate::process::{Ending, Target};
+use crate::quests::{Accept, Call, EpollWait, Found, Poll};
 use crate::rx_watch::RxWatch;
 use crate::shard::{Shard, SocketId};
 use crate::shared::{Held, Shared};
@@ -41,7 +41,7 @@ impl core::fmt::Debug for Engine {
 static SLOT: AtomicU32 = AtomicU32::new(0);
 
 /// Turns a panic of the stack into an error: the lock is marked, and the next taker repairs.
-fn guarded<R>(f: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+pub(crate) fn guarded<R>(f: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
     catch_unwind(AssertUnwindSafe(f)).unwrap_or(Err(Error::NetworkDown))
 }
 
@@ -72,15 +72,17 @@ impl Engine {
     /// `TooManyFiles`, `NoBufferSpace`, `AddressFamilyNotSupported`, `NetworkDown`.
     pub fn create(&self, kind: Kind, family: Family) -> Result<FileId, Error> {
         guarded(|| {
-            let mut held = self.shared.enter()?;
-            held.change();
-            let socket_kind = match kind {
-                Kind::Tcp => SocketKind::Tcp,
-                Kind::Udp => SocketKind::Udp,
+            let (socket_kind, lane) = match kind {
+                Kind::Tcp => (SocketKind::Tcp, self.shared.home()),
+                // Datagrams come from anywhere: they are the first shard's.
+                Kind::Udp => (SocketKind::Udp, 0),
             };
-            let socket = held.world.shard.socket(socket_kind, family)?;
-            held.adopt(self.slot(), kind, family, socket).inspect_err(|_| {
-                held.world.shard.close(held.now, socket);
+            let mut held = self.shared.enter_with(lane)?;
+            held.change();
+            let socket = held.shards.at(lane).socket(socket_kind, family)?;
+            held.adopt(self.slot(), kind, family, (lane, socket)).inspect_err(|_| {
+                let now = held.now;
+                held.shards.at(lane).close(now, socket);
             })
         })
     }
@@ -92,23 +94,8 @@ impl Engine {
     /// # Errors
     /// As accept(2): `WouldBlock`, `Interrupted`, `InvalidArgument`, `TooManyFiles`, ….
     pub fn accept(&self, listener: FileId, wait: Wait) -> Result<(FileId, SocketAddr), Error> {
-        let slot = self.slot();
-        self.blocking_held(listener, Readiness::READABLE, wait, |held, socket| {
-            let (accepted, peer) = held.world.shard.accept(held.now, socket)?;
-            let family = Family::of(peer.ip());
-            match held.adopt(slot, Kind::Tcp, family, accepted) {
-                Ok(file) => {
-                    if let Some(file) = held.shared.file(file) {
-                        file.set_path(Path::Stack, Reason::Routed);
-                    }
-                    Ok((file, peer))
-                }
-                Err(error) => {
-                    held.world.shard.abort(held.now, accepted);
-                    Err(error)
-                }
-            }
-        })
+        let mut quest = Accept { listener, process: self.slot(), wait, seen: 0 };
+        guarded(|| self.pursue(&mut quest, wait, None)?.ok_or(Error::WouldBlock))
     }
 
     /// This process holds one more descriptor of `file`.
@@ -117,7 +104,7 @@ impl Engine {
     /// `BadDescriptor` if it is gone, `TooManyFiles` if the table of references is full.
     pub fn retain(&self, file: FileId) -> Result<(), Error> {
         guarded(|| {
-            let mut held = self.shared.enter()?;
+            let mut held = self.shared.enter_world()?;
             self.file(file).ok_or(Error::BadDescriptor)?;
             held.hold(self.slot(), Target::File(file.index()), 1)
         })
@@ -131,7 +118,7 @@ impl Engine {
     /// As [`Engine::retain`].
     pub fn pass(&self, file: FileId, tag: u64) -> Result<(), Error> {
         guarded(|| {
-            let mut held = self.shared.enter()?;
+            let mut held = self.shared.enter_world()?;
             let description = self.file(file).ok_or(Error::BadDescriptor)?;
             held.hold(self.slot(), Target::File(file.index()), 1)?;
             let passing = &self.shared.passing[file.index() as usize];
@@ -170,7 +157,7 @@ impl Engine {
         // A failed engine has nothing left to close.
         let _ = guarded(|| {
             let target = Target::File(file.index());
-            let mut held = self.shared.enter()?;
+            let mut held = self.shared.enter_for(file)?;
             self.file(file).ok_or(Error::BadDescriptor)?;
             held.drop_one(self.slot(), target);
             held.dispatch();
@@ -191,7 +178,8 @@ impl Engine {
                     | State::LastAck
             )
         };
-        let seconds = self.shared.enter().ok().and_then(|held| held.lingers(self.slot(), file));
+        let seconds =
+            self.shared.enter_for(file).ok().and_then(|mut held| held.lingers(self.slot(), file));
         let Some(seconds) = seconds else { return };
         let end = clock::now() + Duration::from_secs(u64::from(seconds));
         let ended =
@@ -219,11 +207,7 @@ impl Engine {
             let state = self.file(file).ok_or(Error::BadDescriptor)?;
             state.set_path(Path::Kernel, reason);
             held.drop_entries_of_file(file.index());
-            if let Some(socket) = state.socket() {
-                state.set_socket(None);
-                held.world.shard.set_owner(socket, 0);
-                held.world.shard.close(held.now, socket);
-            }
+            held.close_socket(state, Ending::Graceful);
             Ok(())
         });
     }
@@ -247,11 +231,21 @@ impl Engine {
         f: impl FnOnce(&mut Shard, SocketId, Instant) -> Result<R, Error>,
     ) -> Result<R, Error> {
         guarded(|| {
+            if self.shared.is_several() {
+                let answer = self.shared.with_lane(file, f);
+                if self.file(file).is_some_and(|f| self.shared.spread(f).is_listening()) {
+                    let mut held = self.shared.enter()?;
+                    held.change();
+                    held.follow(file)?;
+                }
+                return answer;
+            }
             let mut held = self.shared.enter()?;
             held.drive_if_stale();
-            let socket = held.socket(file)?;
+            let (_, socket) = held.socket(file)?;
             held.change();
-            let answer = f(&mut held.world.shard, socket, held.now);
+            let now = held.now;
+            let answer = f(held.shards.first(), socket, now);
             held.dispatch();
             answer
         })
@@ -266,9 +260,10 @@ impl Engine {
         f: impl FnOnce(&mut Shard, Instant) -> Result<R, Error>,
     ) -> Result<R, Error> {
         guarded(|| {
-            let mut held = self.shared.enter()?;
+            let mut held = self.shared.enter_with(0)?;
             held.change();
-            let answer = f(&mut held.world.shard, held.now);
+            let now = held.now;
+            let answer = f(held.shards.first(), now);
             held.dispatch();
             answer
         })
@@ -287,19 +282,7 @@ impl Engine {
         file: FileId,
         interest: Readiness,
         wait: Wait,
-        mut op: impl FnMut(&mut Shard, SocketId, Instant) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        self.blocking_held(file, interest, wait, |held, socket| {
-            op(&mut held.world.shard, socket, held.now)
-        })
-    }
-
-    fn blocking_held<T>(
-        &self,
-        file: FileId,
-        interest: Readiness,
-        wait: Wait,
-        op: impl FnMut(&mut Held<'static>, SocketId) -> Result<T, Error>,
+        op: impl FnMut(&mut Shard, SocketId, Instant) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let mut quest = Call { file, interest, wait, op, seen: 0 };
         guarded(|| self.pursue(&mut quest, wait, None)?.ok_or(Error::WouldBlock))
@@ -313,8 +296,7 @@ impl Engine {
         guarded(|| {
             let mut held = self.shared.enter()?;
             held.drive();
-            let socket = held.socket(file)?;
-            Ok(held.world.shard.readiness(socket))
+            held.readiness(file)
         })
     }
 
@@ -350,7 +332,7 @@ impl Engine {
     /// `TooManyFiles`.
     pub fn epoll_create(&self) -> Result<EpollId, Error> {
         guarded(|| {
-            let mut held = self.shared.enter()?;
+            let mut held = self.shared.enter_world()?;
             held.change();
             let handle = held.world.sets.insert(Set::default()).map_err(|_| Error::TooManyFiles)?;
             if let Err(error) = held.hold(self.slot(), Target::Set(handle.index()), 1) {
@@ -365,7 +347,7 @@ impl Engine {
     pub fn epoll_retain(&self, set: EpollId) {
         // Without a place for it the set ends with the descriptors that are counted.
         let _ = guarded(|| {
-            let mut held = self.shared.enter()?;
+            let mut held = self.shared.enter_world()?;
             held.world.sets.get(set.handle()).ok_or(Error::BadDescriptor)?;
             held.hold(self.slot(), Target::Set(set.handle().index()), 1)
         });
@@ -375,7 +357,7 @@ impl Engine {
     pub fn epoll_release(&self, set: EpollId) {
         // A failed engine has nothing left to free.
         let _ = guarded(|| {
-            let mut held = self.shared.enter()?;
+            let mut held = self.shared.enter_world()?;
             held.world.sets.get(set.handle()).ok_or(Error::BadDescriptor)?;
             held.drop_one(self.slot(), Target::Set(set.handle().index()));
             Ok(())
@@ -390,7 +372,7 @@ impl Engine {
     pub fn epoll_ctl(&self, set: EpollId, change: EpollChange) -> Result<(), EpollError> {
         let mut outcome = Ok(());
         let called = guarded(|| {
-            outcome = self.shared.enter()?.epoll_ctl(set, change);
+            outcome = self.shared.enter_world()?.epoll_ctl(set, change);
             Ok(())
         });
         called.map_err(|_| EpollError::BadDescriptor).and(outcome)
@@ -401,7 +383,7 @@ impl Engine {
     pub fn epoll_kernel_count(&self, set: EpollId, change: i32) {
         // A failed engine counts nothing.
         let _ = guarded(|| {
-            let mut held = self.shared.enter()?;
+            let mut held = self.shared.enter_world()?;
             held.change();
             let state = held.world.sets.get_mut(set.handle()).ok_or(Error::BadDescriptor)?;
             let before = state.kernel;
@@ -423,7 +405,7 @@ impl Engine {
     /// `TooManyFiles` when the socket for it cannot be made.
     pub fn epoll_expose(&self, set: EpollId, epfd: c_int) -> Result<(), Error> {
         guarded(|| {
-            let mut held = self.shared.enter()?;
+            let mut held = self.shared.enter_world()?;
             let index = set.handle().index();
             let state = held.world.sets.get(set.handle()).ok_or(Error::BadDescriptor)?;
             if state.doorbell().is_some() {
@@ -457,7 +439,7 @@ impl Engine {
     /// Calls `each` with every entry for `file` in any set, outside the lock.
     pub fn epoll_entries(&self, file: FileId, each: &mut dyn FnMut(EpollEntry)) {
         let found = guarded(|| {
-            let held = self.shared.enter()?;
+            let held = self.shared.enter_world()?;
             let mut found = Vec::new();
             alloc::allow(|| held.entries_of(file, &mut |entry| found.push(entry)));
             Ok(found)
@@ -488,6 +470,7 @@ impl Engine {
             exposed: false,
             kernel_asked: false,
             now: Instant::ZERO,
+            seen: 0,
         };
         guarded(|| {
             let mask = mask.map(sys::signal_set);
@@ -503,12 +486,12 @@ impl Engine {
 
 impl Held<'_> {
     /// A description for a socket, held once by the process.
-    fn adopt(
+    pub(crate) fn adopt(
         &mut self,
         process: u32,
         kind: Kind,
         family: Family,
-        socket: SocketId,
+        (lane, socket): (usize, SocketId),
     ) -> Result<FileId, Error> {
         self.change();
         let links = FileLinks::default();
@@ -520,18 +503,25 @@ impl Held<'_> {
         }
         let file = &self.shared.files[handle.index() as usize];
         let passing = &self.shared.passing[handle.index() as usize];
-        file.begin(passing, kind, family, Some(socket));
+        file.begin(passing, kind, family, (lane, socket));
         file.publish(handle.generation());
-        self.world.shard.set_owner(socket, id.to_bits());
+        let several = self.shared.is_several();
+        let shard = self.shards.at(lane);
+        shard.set_owner(socket, id.to_bits());
+        if several {
+            let spread = self.shared.spread(file);
+            spread.begin();
+            spread.note_readiness(file, lane, shard.readiness(socket));
+        }
         self.shared.open_files.fetch_add(1, Ordering::Relaxed);
         Ok(id)
     }
 
     /// Whether releasing this descriptor closes a socket that wants to linger, and how long.
-    fn lingers(&self, process: u32, file: FileId) -> Option<u32> {
-        let SocketId::Tcp(_) = self.socket(file).ok()? else { return None };
-        let options = self.world.shard.options(self.socket(file).ok()?).ok()?;
-        match options.linger {
+    fn lingers(&mut self, process: u32, file: FileId) -> Option<u32> {
+        let (lane, socket @ SocketId::Tcp(_)) = self.socket(file).ok()? else { return None };
+        let linger = self.shards.at(lane).options(socket).ok()?.linger;
+        match linger {
             Linger::Wait(seconds) if self.is_last(process, Target::File(file.index())) => {
                 Some(seconds)
             }

@@ -260,6 +260,7 @@ impl Held<'_> {
         let set = entry.set;
         let found = self.entry_events(index);
         if found != 0 {
+            self.shared.sleepers.count_event();
             self.world.make_ready(index, self.shared, self.wakes);
             self.world.wake_set(set, self.shared, self.wakes);
         }
@@ -268,11 +269,17 @@ impl Held<'_> {
     /// What an entry would report now.
     fn entry_events(&mut self, index: u32) -> u32 {
         let Some(entry) = self.world.entries.at(index) else { return 0 };
-        let Some(socket) = self.shared.files[entry.file as usize].socket() else { return 0 };
+        let file = &self.shared.files[entry.file as usize];
+        let Some((lane, socket)) = file.place() else { return 0 };
         if !entry.armed {
             return 0;
         }
-        self.world.shard.readiness(socket).bits() & (entry.events | EPOLL_ALWAYS)
+        let ready = if self.shared.is_several() {
+            self.shared.spread(file).noted_readiness()
+        } else {
+            self.shards.at(lane).readiness(socket)
+        };
+        ready.bits() & (entry.events | EPOLL_ALWAYS)
     }
 
     /// Takes an entry out of its set.

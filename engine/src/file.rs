@@ -5,8 +5,11 @@
 
 use crate::shard::SocketId;
 use core::num::NonZeroU64;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering,
+};
 use stack::collections::Handle;
+use stack::readiness::Readiness;
 use stack::socket::Family;
 use stack::tcp::TcpId;
 use stack::udp::UdpId;
@@ -154,6 +157,19 @@ pub struct File {
     notice: AtomicU32,
 }
 
+/// What is kept of a description where there are several shards. All-zero is nothing.
+#[derive(Debug)]
+pub(crate) struct Spread {
+    /// What the socket is ready for.
+    ready: AtomicU32,
+    /// A bit for each shard in which connections wait to be accepted.
+    acceptable: AtomicU32,
+    /// Its place in the table of replicas, as index + 1; 0: it has none.
+    replicas: AtomicU16,
+    /// It listens, in every shard.
+    listening: AtomicBool,
+}
+
 /// It is a datagram socket.
 const UDP: u8 = 1;
 /// It was created as an IPv6 one.
@@ -204,6 +220,92 @@ impl Notice {
     }
 }
 
+impl Spread {
+    /// A description begins.
+    pub(crate) fn begin(&self) {
+        self.ready.store(0, Ordering::Relaxed);
+        self.set_listening(false);
+        self.set_replicas(None);
+    }
+
+    /// Its place in the table of replicas, if it has any.
+    pub(crate) fn replicas(&self) -> Option<usize> {
+        usize::from(self.replicas.load(Ordering::Acquire)).checked_sub(1)
+    }
+
+    pub(crate) fn set_replicas(&self, place: Option<u16>) {
+        self.replicas.store(place.map_or(0, |place| place + 1), Ordering::Release);
+    }
+
+    /// Whether it listens; known where there are several shards.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_listening(&self, listening: bool) {
+        self.acceptable.store(0, Ordering::Relaxed);
+        self.listening.store(listening, Ordering::Release);
+    }
+
+    /// What its socket, or its replica, in `lane` is ready for; under the lock of that shard.
+    pub(crate) fn note_readiness(&self, file: &File, lane: usize, readiness: Readiness) {
+        let mut own = readiness;
+        if self.is_listening() {
+            own -= ACCEPTABLE;
+            let bit = 1 << lane;
+            if readiness.contains(Readiness::READABLE) {
+                self.acceptable.fetch_or(bit, Ordering::AcqRel);
+            } else {
+                self.acceptable.fetch_and(!bit, Ordering::AcqRel);
+            }
+            if file.place().is_some_and(|(primary, _)| primary != lane) {
+                return;
+            }
+        }
+        self.ready.store(own.bits(), Ordering::Release);
+    }
+
+    /// The shards in which connections wait to be accepted.
+    pub(crate) fn acceptable(&self) -> u32 {
+        self.acceptable.load(Ordering::Acquire)
+    }
+
+    /// What it is ready for, as noted last.
+    pub(crate) fn noted_readiness(&self) -> Readiness {
+        let own = Readiness::from_bits_retain(self.ready.load(Ordering::Acquire));
+        if self.acceptable() == 0 { own } else { own | ACCEPTABLE }
+    }
+}
+
+/// What a listener with connections to accept is ready for.
+const ACCEPTABLE: Readiness = Readiness::READABLE.union(Readiness::READ_NORMAL);
+
+/// Where the shard's number lies in the index of a socket: tables are smaller.
+const LANE_AT: u32 = 28;
+
+/// A socket of a shard as a number; 0 is none's (generations begin at 1).
+pub(crate) fn bits_of_place(lane: usize, socket: SocketId) -> u64 {
+    let (index, generation) = match socket {
+        SocketId::Tcp(id) => id.to_parts(),
+        SocketId::Udp(id) => id.to_parts(),
+    };
+    u64::from(generation) << 32 | (lane as u64) << LANE_AT | u64::from(index)
+}
+
+/// The inverse of [`bits_of_place`].
+#[inline]
+pub(crate) fn place_of(kind: Kind, bits: u64) -> Option<(usize, SocketId)> {
+    let (index, generation) = (bits as u32 & ((1 << LANE_AT) - 1), (bits >> 32) as u32);
+    let lane = (bits as u32 >> LANE_AT) as usize;
+    (bits != 0).then(|| {
+        let socket = match kind {
+            Kind::Tcp => SocketId::Tcp(TcpId::from_parts(index, generation)),
+            Kind::Udp => SocketId::Udp(UdpId::from_parts(index, generation)),
+        };
+        (lane, socket)
+    })
+}
+
 impl File {
     /// What it was created as.
     #[must_use]
@@ -220,12 +322,13 @@ impl File {
     /// Its socket; `None` once [`crate::Engine::surrender`] gave it to the kernel.
     #[must_use]
     pub fn socket(&self) -> Option<SocketId> {
-        let bits = self.socket.load(Ordering::Acquire);
-        let (index, generation) = (bits as u32, (bits >> 32) as u32);
-        (bits != 0).then(|| match self.kind() {
-            Kind::Tcp => SocketId::Tcp(TcpId::from_parts(index, generation)),
-            Kind::Udp => SocketId::Udp(UdpId::from_parts(index, generation)),
-        })
+        self.place().map(|(_, socket)| socket)
+    }
+
+    /// Its shard and its socket there.
+    #[inline]
+    pub(crate) fn place(&self) -> Option<(usize, SocketId)> {
+        place_of(self.kind(), self.socket.load(Ordering::Acquire))
     }
 
     /// `O_NONBLOCK`.
@@ -296,7 +399,7 @@ impl File {
         passing: &Passing,
         kind: Kind,
         family: Family,
-        socket: Option<SocketId>,
+        place: (usize, SocketId),
     ) {
         if self.nature.load(Ordering::Relaxed) & PASSED != 0 {
             passing.tag.store(0, Ordering::Relaxed);
@@ -311,7 +414,7 @@ impl File {
         self.owner.store(0, Ordering::Relaxed);
         self.notice.store(0, Ordering::Relaxed);
         self.set_path(Path::Undecided, Reason::None);
-        self.set_socket(socket);
+        self.set_place(Some(place));
     }
 
     pub(crate) fn publish(&self, generation: u32) {
@@ -322,13 +425,9 @@ impl File {
         self.generation.load(Ordering::Acquire) == generation
     }
 
-    pub(crate) fn set_socket(&self, socket: Option<SocketId>) {
-        let (index, generation) = match socket {
-            Some(SocketId::Tcp(id)) => id.to_parts(),
-            Some(SocketId::Udp(id)) => id.to_parts(),
-            None => (0, 0),
-        };
-        self.socket.store(u64::from(generation) << 32 | u64::from(index), Ordering::Release);
+    pub(crate) fn set_place(&self, place: Option<(usize, SocketId)>) {
+        let bits = place.map_or(0, |(lane, socket)| bits_of_place(lane, socket));
+        self.socket.store(bits, Ordering::Release);
     }
 
     /// One more descriptor is on its way, held by `passer`.
@@ -371,21 +470,51 @@ impl Passing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::mem::zeroed;
 
     #[test]
     fn what_was_passed_on_is_forgotten_by_the_next_description() {
         // SAFETY: all-zero is a description that was never used, and nothing on its way.
         let (file, passing): (File, Passing) = unsafe { core::mem::zeroed() };
-        file.begin(&passing, Kind::Udp, Family::V6, None);
+        let socket = |n| SocketId::Udp(UdpId::from_parts(n, 1));
+        file.begin(&passing, Kind::Udp, Family::V6, (0, socket(1)));
         assert!(file.kind() == Kind::Udp && file.family() == Family::V6);
         file.pass(&passing, 7, 3);
         assert!(file.was_passed_as(&passing, 7) && !file.was_passed_as(&passing, 0));
         assert_eq!((passing.take(), passing.take()), (Some(3), None));
         file.pass(&passing, 7, 3);
-        file.begin(&passing, Kind::Tcp, Family::V4, None);
+        file.begin(&passing, Kind::Tcp, Family::V4, (0, socket(2)));
         assert!(file.kind() == Kind::Tcp && file.family() == Family::V4);
         assert!(!file.was_passed_as(&passing, 7));
         assert_eq!(passing.take(), None);
+    }
+
+    #[test]
+    fn a_place_names_shard_and_socket() {
+        for (lane, index) in [(0, 0), (3, 4_194_303), (15, 7)] {
+            let socket = SocketId::Tcp(TcpId::from_parts(index, 9));
+            let bits = bits_of_place(lane, socket);
+            assert_eq!(place_of(Kind::Tcp, bits), Some((lane, socket)));
+        }
+        assert_eq!(place_of(Kind::Tcp, 0), None);
+    }
+
+    #[test]
+    fn a_listener_is_readable_while_connections_wait_in_any_shard() {
+        // SAFETY: all-zero is a description that was never used, and nothing known of it.
+        let (file, spread): (File, Spread) = unsafe { (zeroed(), zeroed()) };
+        file.set_place(Some((1, SocketId::Tcp(TcpId::from_parts(5, 1)))));
+        spread.begin();
+        spread.note_readiness(&file, 1, Readiness::WRITABLE);
+        assert_eq!(spread.noted_readiness(), Readiness::WRITABLE);
+        spread.set_listening(true);
+        spread.note_readiness(&file, 1, Readiness::empty());
+        spread.note_readiness(&file, 0, ACCEPTABLE);
+        spread.note_readiness(&file, 2, ACCEPTABLE);
+        assert_eq!((spread.acceptable(), spread.noted_readiness()), (0b101, ACCEPTABLE));
+        spread.note_readiness(&file, 0, Readiness::empty());
+        spread.note_readiness(&file, 2, Readiness::empty());
+        assert_eq!((spread.acceptable(), spread.noted_readiness()), (0, Readiness::empty()));
     }
 
     #[test]

@@ -146,6 +146,7 @@ pub fn fork_parent(token: ForkToken, child: Option<libc::pid_t>) {
 /// In the child after a fork.
 pub fn fork_child(token: ForkToken) {
     thread::reset_after_fork();
+    crate::lane::leave_home();
     crate::clock::reset_after_fork();
     FORKING.unlock();
     setup::START.unlock();

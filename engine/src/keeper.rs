@@ -12,13 +12,12 @@ use crate::engine::Engine;
 use crate::fork::{CHILD, HELLO};
 use crate::process::{Ending, Stage};
 use crate::report::Report;
-use crate::rx_watch::{Arming, RxWatch};
+use crate::rx_watch::{Arming, Interrupts, RxWatch};
 use crate::shared::Shared;
 use crate::{alloc, clock, fds, fork, setup, sys, thread};
 use control::message::EngineInfo;
 use core::ffi::c_int;
 use core::sync::atomic::Ordering;
-use dpdk::RxInterrupt;
 use stack::time::{Duration, Instant};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -299,7 +298,9 @@ impl State {
         let Ok(mut held) = self.shared.enter() else { return };
         held.change();
         let now = held.now;
-        held.world.shard.device_gone(now);
+        for lane in held.shards.range() {
+            held.shards.at(lane).device_gone(now);
+        }
         held.shared.link.carrier.report();
         held.shared.link.remove();
         held.dispatch();
@@ -342,14 +343,15 @@ impl State {
         self.look_at_cable();
         if matches!(mode, Mode::Lead(_)) && !self.others_poll() {
             let frames = self.drive();
-            let found = fds.last().filter(|_| rx.is_some()).map_or(0, |entry| entry.revents);
+            let queues = rx.iter().flat_map(Interrupts::fds).count();
+            let found = fds.iter().rev().take(queues).fold(0, |all, entry| all | entry.revents);
             self.rx.learn(found, frames);
         }
         !self.is_done()
     }
 
     /// Asks the port for an interrupt; whether it is safe to sleep.
-    fn arm(&mut self, rx: RxInterrupt) -> bool {
+    fn arm(&mut self, rx: Interrupts) -> bool {
         if !self.rx.needs_arming() {
             return true;
         }
@@ -367,7 +369,7 @@ impl State {
     }
 
     fn others_poll(&self) -> bool {
-        let last = self.shared.last_poll.load(Ordering::Relaxed);
+        let last = self.shared.oldest_poll();
         let fresh = clock::now().saturating_since(Instant::from_nanos(last)) < IDLE;
         fresh && last != self.own_poll
     }
@@ -401,15 +403,15 @@ impl State {
     fn lead(&mut self) -> Mode {
         self.shared.keeper.leads.store(true, Ordering::SeqCst);
         self.drive();
-        let Ok(held) = self.shared.enter() else { return Mode::Watch(Some(WATCH)) };
-        let next = held.world.shard.next_timeout();
+        let Ok(mut held) = self.shared.enter() else { return Mode::Watch(Some(WATCH)) };
+        let next = Some(held.shards.next_timeout()).filter(|next| *next < Instant::FAR_FUTURE);
         let until = next.map_or(u64::MAX, Instant::as_nanos);
         self.shared.keeper.until.store(until, Ordering::SeqCst);
         let mut timeout = next.map(|next| next.saturating_since(held.now));
         let blind = self.rx.get().is_none() || self.rx.is_doubtful();
         if blind && !self.shared.link.is_removed() {
             let busy = self.shared.open_files.load(Ordering::Relaxed) > 0
-                || held.world.shard.occupancy().tcp.sockets > 0;
+                || held.occupancy().tcp.sockets > 0;
             let tick = if busy { TICK } else { SLOW_TICK };
             timeout = Some(timeout.map_or(tick, |timeout| timeout.min(tick)));
         }
@@ -431,7 +433,7 @@ impl State {
         frames
     }
 
-    fn interests(&self, rx: Option<RxInterrupt>) -> Vec<libc::pollfd> {
+    fn interests(&self, rx: Option<Interrupts>) -> Vec<libc::pollfd> {
         let mut fds = Vec::with_capacity(2 * self.members.len() + 8);
         let mut add = |fd: c_int, events: i16| fds.push(libc::pollfd { fd, events, revents: 0 });
         add(self.bell_fd, libc::POLLIN);
@@ -445,7 +447,7 @@ impl State {
         }
         if let Some(rx) = rx {
             // The last: see `turn`.
-            add(rx.fd(), libc::POLLIN);
+            rx.fds().for_each(|fd| add(fd, libc::POLLIN));
         }
         fds
     }
@@ -465,7 +467,7 @@ impl State {
             return false;
         }
         let Ok(mut held) = self.shared.enter() else { return true };
-        let occupancy = held.world.shard.occupancy();
+        let occupancy = held.occupancy();
         let tcp = occupancy.tcp;
         let unfinished = tcp.sockets + tcp.openings + tcp.replies + occupancy.backlog;
         let done = match self.leave_by {
@@ -476,7 +478,9 @@ impl State {
         if done && unfinished > 0 {
             held.change();
             let now = held.now;
-            held.world.shard.reset_all(now);
+            for lane in held.shards.range() {
+                held.shards.at(lane).reset_all(now);
+            }
         }
         done
     }

@@ -27,6 +27,7 @@
 //! * [`start`] runs with interposition bypassed on its threads; see [`thread::bypassed`].
 
 pub mod alloc;
+mod apart;
 pub mod cancel;
 mod clock;
 mod control_server;
@@ -36,7 +37,9 @@ mod epoll;
 mod fds;
 mod file;
 mod fork;
+mod handover;
 mod keeper;
+mod lane;
 mod link;
 mod list;
 mod lock;
@@ -45,6 +48,7 @@ mod probe;
 mod process;
 mod quests;
 mod region;
+mod replicas;
 mod report;
 mod rx_watch;
 mod setup;

@@ -16,22 +16,27 @@ const PROBES: usize = 2;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// Who has one of `addresses`, if anybody says so.
-pub(crate) fn holder<D: Device>(device: &mut D, addresses: &[Cidr]) -> Option<(Ipv4Addr, MacAddr)> {
+/// Who has one of `addresses`, if anybody says so. The answer may come to any of the queues.
+pub(crate) fn holder<D: Device>(
+    queues: &mut [D],
+    addresses: &[Cidr],
+) -> Option<(Ipv4Addr, MacAddr)> {
     for _ in 0..PROBES {
         for cidr in addresses {
             if let IpAddr::V4(address) = cidr.address() {
-                ask(device, address);
+                ask(queues.first_mut()?, address);
             }
         }
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
-            let mut frames = Burst::new();
-            device.rx_burst(&mut frames);
-            let ours = device.mac();
-            let found = frames.iter().find_map(|frame| claim(frame.data(), ours, addresses));
-            if found.is_some() {
-                return found;
+            for device in &mut *queues {
+                let mut frames = Burst::new();
+                device.rx_burst(&mut frames);
+                let ours = device.mac();
+                let found = frames.iter().find_map(|frame| claim(frame.data(), ours, addresses));
+                if found.is_some() {
+                    return found;
+                }
             }
             std::thread::sleep(Duration::from_millis(1));
         }

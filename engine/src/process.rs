@@ -164,16 +164,7 @@ impl Held<'_> {
         let shared = &self.shared.files[file as usize];
         shared.publish(0);
         self.world.ended.count(shared);
-        if let Some(socket) = shared.socket() {
-            let shard = &mut self.world.shard;
-            // Events of the orphan concern nobody.
-            shard.set_owner(socket, 0);
-            match ending {
-                Ending::Graceful => shard.close(self.now, socket),
-                Ending::Killed => shard.abort(self.now, socket),
-            }
-        }
-        shared.set_socket(None);
+        self.close_socket(shared, ending);
         // Whoever still waits on it finds that it is gone.
         while let Some(node) = self.world.files.at(file).and_then(|links| links.waiters.first()) {
             let Some(node) = self.world.nodes.at(node) else { break };

@@ -13,10 +13,12 @@ use control::message::{
 use control::pcapng::{Frame, FrameDirection};
 use control::{Request, Response};
 use core::sync::atomic::{AtomicU64, Ordering};
+use dpdk::QueueCounters;
 use stack::capture::Direction;
 use stack::neighbor;
 use stack::shard::{Counters, SocketId, SocketSummary};
 use stack::socket::Family;
+use stack::tcp::State;
 
 /// The answering side's view of the engine.
 pub(crate) struct Report {
@@ -80,15 +82,13 @@ impl Report {
         let listed = self.locked(|held| {
             let mut found: Vec<(SocketInfo, Vec<u32>)> = Vec::new();
             let mut seen = vec![false; held.world.files.watermark() as usize];
-            let mut summaries = Vec::new();
-            held.world.shard.sockets(|summary| summaries.push(summary));
-            for summary in summaries {
+            for (lane, summary) in summaries(held) {
                 let file = FileId::from_bits(summary.owner)
                     .filter(|id| held.world.files.get(id.handle()).is_some());
                 if let Some(file) = file {
                     seen[file.index() as usize] = true;
                 }
-                found.push(describe(held, &summary, file));
+                found.push(describe(held, lane, &summary, file));
             }
             for index in 0..held.world.files.watermark() {
                 // Sockets that the kernel carries have no summary.
@@ -120,21 +120,12 @@ impl Report {
     fn stats(&self) -> Stats {
         let mut stats = Stats::default();
         self.locked(|held| {
-            let shard = &held.world.shard;
             let mut values = Vec::new();
-            shard.counters().for_each(|_, _, value| values.push(value));
+            held.counters().for_each(|_, _, value| values.push(value));
             for ((group, name, help), value) in Counters::table().zip(values) {
                 stats.add(group, name, value, help);
             }
-            let queue = shard.device().queue().counters();
-            for (name, value, help) in [
-                ("rx_frames", queue.rx_frames, "frames taken from the driver"),
-                ("tx_frames", queue.tx_frames, "frames given to the driver"),
-                ("tx_refused", queue.tx_refused, "frames the driver had no room for at first"),
-                ("allocations_refused", queue.allocations_refused, "the pool was at its reserve"),
-            ] {
-                stats.add("port", name, value, help);
-            }
+            add_queues(&mut stats, held);
             add_carried(&mut stats, held);
             let lost = held.shared.link.dropped();
             stats.add("port", "link_lost", lost, "frames of processes that lost the link");
@@ -182,7 +173,7 @@ impl Report {
 
     fn routes(&self) -> Vec<RouteInfo> {
         let routes = self.locked(|held| {
-            let shard = &held.world.shard;
+            let shard = held.shards.first();
             let mut routes = Vec::new();
             for route in shard.routes().iter() {
                 let source = shard.route_to(route.destination.address()).map(|info| info.source);
@@ -201,21 +192,103 @@ impl Report {
     fn neighbors(&self) -> Vec<NeighborInfo> {
         let neighbors = self.locked(|held| {
             let now = held.now;
-            let neighbors = held.world.shard.neighbors(now).map(|neighbor| NeighborInfo {
-                address: neighbor.address,
-                mac: neighbor.mac,
-                state: neighbor_state(neighbor.state).to_owned(),
-                age_ms: neighbor
-                    .mac
-                    .map(|_| now.saturating_since(neighbor.confirmed).as_millis() as u64),
-            });
-            neighbors.collect()
+            let mut found: Vec<NeighborInfo> = Vec::new();
+            for lane in held.shards.range() {
+                for neighbor in held.shards.at(lane).neighbors(now) {
+                    let known = found.iter().any(|other| other.address == neighbor.address);
+                    // Each shard has a cache of its own, fed by the same answers.
+                    if known && neighbor.state != neighbor::State::Reachable {
+                        continue;
+                    }
+                    found.retain(|other| other.address != neighbor.address);
+                    found.push(NeighborInfo {
+                        address: neighbor.address,
+                        mac: neighbor.mac,
+                        state: neighbor_state(neighbor.state).to_owned(),
+                        age_ms: neighbor
+                            .mac
+                            .map(|_| now.saturating_since(neighbor.confirmed).as_millis() as u64),
+                    });
+                }
+            }
+            found
         });
         neighbors.unwrap_or_default()
     }
 }
 
-/// How full the tables are, and what the engine counts.
+/// Every socket with its shard. What stands in other shards for a socket is not listed, but what
+/// waits there to be accepted is added to it.
+fn summaries(held: &mut Held<'_>) -> Vec<(usize, SocketSummary)> {
+    let mut found: Vec<(usize, SocketSummary)> = Vec::new();
+    let mut waiting: Vec<(u64, u32)> = Vec::new();
+    for lane in held.shards.range() {
+        let mut summaries = Vec::new();
+        held.shards.at(lane).sockets(|summary| summaries.push(summary));
+        for summary in summaries {
+            let file = FileId::from_bits(summary.owner).and_then(|id| held.shared.file(id));
+            let place = file.and_then(File::place);
+            let own = summary.id.is_none_or(|id| place.is_none_or(|place| place == (lane, id)));
+            let keeps_a_port = held.shared.is_several()
+                && summary.id.is_some()
+                && summary.owner == 0
+                && summary.state == Some(State::Closed);
+            if own && !keeps_a_port {
+                found.push((lane, summary));
+            } else if !own {
+                waiting.push((summary.owner, summary.receive_queue));
+            }
+        }
+    }
+    for (owner, queued) in waiting {
+        let listener =
+            found.iter_mut().find(|(_, other)| other.owner == owner && other.id.is_some());
+        if let Some((_, listener)) = listener {
+            listener.receive_queue += queued;
+        }
+    }
+    found
+}
+
+/// What the queues count, together, and of each where there are several.
+fn add_queues(stats: &mut Stats, held: &mut Held<'_>) {
+    let mut sum = QueueCounters::default();
+    for lane in held.shards.range() {
+        let queue = held.shards.at(lane).device().queue().counters();
+        sum.rx_frames += queue.rx_frames;
+        sum.tx_frames += queue.tx_frames;
+        sum.tx_refused += queue.tx_refused;
+        sum.allocations_refused += queue.allocations_refused;
+    }
+    for (name, value, help) in [
+        ("rx_frames", sum.rx_frames, "frames taken from the driver"),
+        ("tx_frames", sum.tx_frames, "frames given to the driver"),
+        ("tx_refused", sum.tx_refused, "frames the driver had no room for at first"),
+        ("allocations_refused", sum.allocations_refused, "the pool was at its reserve"),
+    ] {
+        stats.add("port", name, value, help);
+    }
+    let Some(handover) = held.shared.handover else { return };
+    for lane in held.shards.range() {
+        let shard = held.shards.at(lane);
+        let (queue, handed) = (shard.device().queue().counters(), shard.device().handed());
+        let (counters, occupancy) = (shard.counters(), shard.occupancy());
+        for (name, value, help) in [
+            ("rx_frames", queue.rx_frames, "frames that came to its queue"),
+            ("tx_frames", queue.tx_frames, "frames sent on its queue"),
+            ("frames_given", handed.given, "frames that came to its queue and were another's"),
+            ("frames_taken", handed.taken, "frames of its own that came to other queues"),
+            ("given_full", handover.dropped_from(lane), "dropped: the way to another was full"),
+            ("taken_no_buffer", handed.no_buffer, "dropped: no buffer for what others gave"),
+            ("tcp_segments_in", counters.tcp.segments_in, "TCP segments received"),
+            ("tcp_segments_out", counters.tcp.segments_out, "TCP segments sent"),
+            ("tcp_connections", occupancy.tcp.connections as u64, "TCP connections"),
+        ] {
+            stats.add(&format!("shard{lane}"), name, value, help);
+        }
+    }
+}
+
 /// Who carried the sockets so far, those that live included.
 fn add_carried(stats: &mut Stats, held: &Held<'_>) {
     let mut carried = held.world.ended;
@@ -235,8 +308,9 @@ fn add_carried(stats: &mut Stats, held: &Held<'_>) {
     }
 }
 
-fn add_tables(stats: &mut Stats, held: &Held<'_>) {
-    let occupancy = held.world.shard.occupancy();
+/// How full the tables are, and what the engine counts.
+fn add_tables(stats: &mut Stats, held: &mut Held<'_>) {
+    let occupancy = held.occupancy();
     let (tcp, udp) = (occupancy.tcp, occupancy.udp);
     for (name, value, help) in [
         ("tcp_sockets", tcp.sockets, "TCP sockets"),
@@ -297,13 +371,15 @@ fn holders_of(held: &Held<'_>, file: FileId) -> Vec<u32> {
 
 fn describe(
     held: &mut Held<'_>,
+    lane: usize,
     summary: &SocketSummary,
     file: Option<FileId>,
 ) -> (SocketInfo, Vec<u32>) {
     let state = file.and_then(|file| held.shared.file(file));
     let tcp = match summary.id {
-        Some(id @ SocketId::Tcp(_)) => held.world.shard.info(held.now, id).ok().map(|info| {
-            let congestion = held.world.shard.options(id).map(|options| options.congestion.name());
+        Some(id @ SocketId::Tcp(_)) => held.shards.at(lane).info(held.now, id).ok().map(|info| {
+            let options = held.shards.at(lane).options(id);
+            let congestion = options.map(|options| options.congestion.name());
             tcp_info(&info, congestion.unwrap_or_default())
         }),
         _ => None,
@@ -451,7 +527,11 @@ impl Backend for Report {
     }
 
     fn capture_start(&mut self, snaplen: u32) -> String {
-        self.locked(|held| held.world.shard.capture_start(snaplen as usize));
+        self.locked(|held| {
+            for lane in held.shards.range() {
+                held.shards.at(lane).capture_start(snaplen as usize);
+            }
+        });
         self.info.interface.clone().unwrap_or_else(|| self.info.device.clone())
     }
 
@@ -460,19 +540,25 @@ impl Backend for Report {
         let mut frames = core::mem::take(&mut self.frames);
         self.locked(|held| {
             let now = clock::now();
-            held.world.shard.capture_read(|frame| {
-                let age = now.saturating_since(frame.at).as_nanos() as u64;
-                let (first, second) = frame.octets;
-                frames.push(Captured {
-                    time_ns: wall.saturating_sub(age),
-                    direction: match frame.direction {
-                        Direction::Received => FrameDirection::Inbound,
-                        Direction::Sent => FrameDirection::Outbound,
-                    },
-                    length: u32::try_from(frame.wire_len).unwrap_or(u32::MAX),
-                    octets: [first, second].concat(),
+            let first = frames.len();
+            for lane in held.shards.range() {
+                held.shards.at(lane).capture_read(|frame| {
+                    let age = now.saturating_since(frame.at).as_nanos() as u64;
+                    let (first, second) = frame.octets;
+                    frames.push(Captured {
+                        time_ns: wall.saturating_sub(age),
+                        direction: match frame.direction {
+                            Direction::Received => FrameDirection::Inbound,
+                            Direction::Sent => FrameDirection::Outbound,
+                        },
+                        length: u32::try_from(frame.wire_len).unwrap_or(u32::MAX),
+                        octets: [first, second].concat(),
+                    });
                 });
-            });
+            }
+            if held.shared.is_several() {
+                frames[first..].sort_by_key(|frame| frame.time_ns);
+            }
         });
         let mut taken = 0;
         for frame in &frames {
@@ -487,7 +573,11 @@ impl Backend for Report {
     }
 
     fn capture_stop(&mut self) {
-        self.locked(|held| held.world.shard.capture_stop());
+        self.locked(|held| {
+            for lane in held.shards.range() {
+                held.shards.at(lane).capture_stop();
+            }
+        });
         self.frames = Vec::new();
     }
 }

@@ -11,6 +11,7 @@ use crate::shared::Held;
 use crate::sys;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use dpdk::{DeviceKind, Port, PortStats, RxInterrupt};
+use stack::steering;
 use stack::time::{Duration, Instant};
 
 /// The descriptor, as this process sees it.
@@ -18,8 +19,8 @@ use stack::time::{Duration, Instant};
 pub(crate) struct RxWatch {
     port: &'static Port,
     link: &'static Link,
-    /// The kernel's descriptor, which never changes.
-    fixed: Option<RxInterrupt>,
+    /// The kernel's descriptors, which never change.
+    fixed: Option<Interrupts>,
     trust: Trust,
 }
 
@@ -30,7 +31,7 @@ impl RxWatch {
         RxWatch {
             port,
             link,
-            fixed: if kernels { port.rx_interrupt(0) } else { None },
+            fixed: if kernels { Interrupts::of(port) } else { None },
             trust: Trust::new(!matches!(kind, DeviceKind::Pci | DeviceKind::Other)),
         }
     }
@@ -48,11 +49,11 @@ impl RxWatch {
     }
 
     /// What to sleep on, if there is something at the moment.
-    pub(crate) fn get(&self) -> Option<RxInterrupt> {
+    pub(crate) fn get(&self) -> Option<Interrupts> {
         if self.link.is_lost() || !self.trust.allows(clock::now) {
             return None; // A driver whose link is lost would look for its peer where there is none.
         }
-        self.fixed.or_else(|| self.port.rx_interrupt(0))
+        self.fixed.or_else(|| Interrupts::of(self.port))
     }
 
     /// Whether a sleep on it must end by the clock all the same.
@@ -67,14 +68,14 @@ impl RxWatch {
 
     /// Asks the port for an interrupt on behalf of `who`; false if it gives none. A frame may have
     /// come before: look once more.
-    pub(crate) fn arm(&self, rx: RxInterrupt, who: u32, held: &Held<'_>) -> bool {
+    pub(crate) fn arm(&self, rx: Interrupts, who: u32, held: &Held<'_>) -> bool {
         held.shared.arming.take(who);
         !self.link.is_lost() && rx.arm()
     }
 
     /// `who` has slept. Another may have armed the interrupt since and sleep on it: then it is
     /// theirs, with whatever it has announced.
-    pub(crate) fn disarm(&self, rx: RxInterrupt, who: u32, held: &Held<'_>) {
+    pub(crate) fn disarm(&self, rx: Interrupts, who: u32, held: &Held<'_>) {
         if held.shared.arming.give_back(who) && !self.link.is_lost() {
             rx.disarm();
         }
@@ -153,6 +154,42 @@ impl Arming {
             self.0.store(0, Ordering::Relaxed);
         }
         own
+    }
+}
+
+/// The interrupts of all receive queues.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Interrupts([Option<RxInterrupt>; steering::MOST as usize]);
+
+impl Interrupts {
+    /// Those of the port; `None` unless every queue has one.
+    fn of(port: &Port) -> Option<Self> {
+        let mut all = [None; steering::MOST as usize];
+        for (queue, place) in (0..port.config().queues.max(1)).zip(&mut all) {
+            *place = Some(port.rx_interrupt(queue)?);
+        }
+        Some(Interrupts(all))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &RxInterrupt> {
+        self.0.iter().flatten()
+    }
+
+    /// Their descriptors.
+    pub(crate) fn fds(&self) -> impl Iterator<Item = libc::c_int> {
+        self.all().map(RxInterrupt::fd)
+    }
+
+    /// Asks for interrupts; false: not every queue gives one.
+    #[must_use]
+    pub(crate) fn arm(&self) -> bool {
+        // Each of them, whatever the others say.
+        self.all().filter(|one| !one.arm()).count() == 0
+    }
+
+    /// No more interrupts.
+    pub(crate) fn disarm(&self) {
+        self.all().for_each(RxInterrupt::disarm);
     }
 }
 

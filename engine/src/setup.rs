@@ -6,23 +6,27 @@
 use crate::control_server::ControlServer;
 use crate::doorbell::{DOORBELLS, Doorbells};
 use crate::engine::Engine;
+use crate::handover::{Handover, Ring, rings_of};
 use crate::keeper::{self, Keeping};
+use crate::lane::Lane;
 use crate::link::{self, Link};
 use crate::lock::SharedLock;
 use crate::process::{Process, Stage};
+use crate::replicas::ReplicaSet;
 use crate::rx_watch::RxWatch;
 use crate::shard::{Nic, Shard};
 use crate::shared::{Parts, Shared};
 use crate::tap::{self, DefaultTap};
 use crate::wait::Spinning;
-use crate::world::{WAITERS, World};
+use crate::world::{REPLICA_SETS, WAITERS, World};
 use crate::{clock, doorbell, fds, fork, probe, region, sys, thread};
 use control::settings::{Banner, Hugepages, Profile};
 use control::{DeviceSpec, LeaseError, LeaseHolder, RunDir, Settings};
 use core::fmt;
 use dpdk::{Eal, EalOptions, MemifRole, OffloadPolicy, Port, PortConfig};
 use stack::addr::Cidr;
-use stack::config::Config;
+use stack::config::{Config, FastOpenKey};
+use stack::steering::Share;
 use std::fs::File as LeaseFile;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, IntoRawFd};
@@ -277,6 +281,7 @@ impl Plan {
         plan.config.mtu = settings.mtu.unwrap_or(plan.config.mtu);
         let (checksum, segmentation, coalescing) = settings.offloads.wanted();
         plan.config.offloads = OffloadPolicy { checksum, segmentation, coalescing };
+        plan.config = plan.config.with_queues(settings.queues);
         plan.config.mbufs = memory.mbufs;
         plan.config.reserve = memory.receive_reserve();
         plan.config.rx_descriptors = memory.rx_descriptors;
@@ -319,6 +324,9 @@ impl Plan {
         }
         if let Some(gateway) = settings.gateway {
             line += &format!(", gateway {gateway}");
+        }
+        if settings.queues > 1 {
+            line += &format!(", {} queues", settings.queues);
         }
         let offloads: Vec<&str> = port.offloads().names().collect();
         if !offloads.is_empty() {
@@ -445,7 +453,9 @@ fn start_driver(settings: &Settings, plan: &Plan) -> Result<Eal, String> {
 }
 
 fn map_region(settings: &Settings) -> Result<(), String> {
-    let wanted = usize::try_from(settings.memory.region_octets).unwrap_or(usize::MAX >> 1);
+    // Each shard has tables of its own, which are reserved, not touched.
+    let wanted = settings.memory.region_octets.saturating_mul(settings.queues.into());
+    let wanted = usize::try_from(wanted).unwrap_or(usize::MAX >> 1);
     match region::map(wanted, LEAST_REGION.min(wanted)) {
         Ok(_) => Ok(()),
         Err(error) => Err(format!(
@@ -501,33 +511,71 @@ fn build_shared(
             "memory.region_octets: {octets} octets are not enough; raise it, or lower the capacities"
         )
     };
-    let mut queue = port.queue(0).map_err(|error| error.to_string())?;
+    let shards = usize::from(settings.queues.max(1));
+    let mut queues = Vec::with_capacity(shards);
+    for index in 0..shards {
+        queues.push(port.queue(index as u16).map_err(|error| error.to_string())?);
+    }
     if has_strangers(&settings.device)
-        && let Some((address, mac)) = probe::holder(&mut queue, &stack.addresses)
+        && let Some((address, mac)) = probe::holder(&mut queues, &stack.addresses)
     {
         return Err(format!("address {address}: {mac} on the link already has it; choose another"));
     }
     // SAFETY: all of these are atomics, for which zero is a value.
-    let (locks, words, bells, file_table, passing) = unsafe {
+    let (locks, rings, replicas, words, bells, file_table, passing, spread) = unsafe {
         (
-            region::zeroed_slice::<SharedLock>(1).ok_or_else(too_small)?,
+            region::zeroed_slice::<SharedLock>(shards + 1).ok_or_else(too_small)?,
+            region::zeroed_slice::<Ring>(rings_of(shards)).ok_or_else(too_small)?,
+            region::zeroed_slice::<ReplicaSet>(REPLICA_SETS).ok_or_else(too_small)?,
             region::zeroed_slice(WAITERS).ok_or_else(too_small)?,
             region::zeroed_slice(DOORBELLS).ok_or_else(too_small)?,
             region::zeroed_slice(files).ok_or_else(too_small)?,
             region::zeroed_slice(files).ok_or_else(too_small)?,
+            region::zeroed_slice(if shards > 1 { files } else { 0 }).ok_or_else(too_small)?,
         )
     };
-    let lock: &'static SharedLock = &locks[0];
+    let mut stack = stack.clone();
+    if shards > 1 && stack.tcp.fast_open_key.is_none() {
+        // A cookie is good in every shard.
+        let primary = *seed.first_chunk::<16>().unwrap_or(&[0; 16]);
+        stack.tcp.fast_open_key = Some(FastOpenKey { primary, backup: None });
+    }
+    let mut seeds = Vec::with_capacity(shards);
+    for _ in 0..shards {
+        seeds.push(clock::seed().map_err(|error| format!("entropy: {error}"))?);
+    }
+    let locks: &'static [SharedLock] = locks;
+    let lock = &locks[0];
     let shared = region::construct(|| {
         let link: &'static Link = Box::leak(Box::new(Link::new(settings.device.to_string())));
-        let nic = Nic::new(queue, lock.dirty_flag(), link);
-        let world = World::new(Shard::new(stack, nic, seed), files);
+        let handover = (shards > 1).then(|| &*Box::leak(Box::new(Handover::new(shards, rings))));
+        let mut lanes = Vec::with_capacity(shards);
+        for ((index, queue), seed) in queues.into_iter().enumerate().zip(seeds) {
+            let own = if shards > 1 { &locks[index + 1] } else { lock };
+            stack.share = Share::new(index as u16, shards as u16);
+            let nic = Nic::new(queue, own.dirty_flag(), link, handover);
+            lanes.push(Lane::new(Shard::new(&stack, nic, seed), own));
+        }
+        let lanes: &'static [Lane] = Vec::leak(lanes);
+        let world = World::new(files);
         let doorbells = Doorbells::new(bells, id);
-        let files = file_table;
-        let parts = Parts { lock, link, world, files, passing, waiters: words, doorbells, id };
+        let parts = Parts {
+            lock,
+            link,
+            lanes,
+            handover,
+            replicas,
+            world,
+            files: file_table,
+            passing,
+            spread,
+            waiters: words,
+            doorbells,
+            id,
+        };
         &*Box::leak(Box::new(Shared::new(parts)))
     });
-    lock.mark_clean();
+    locks.iter().for_each(SharedLock::mark_clean);
     Ok(shared)
 }
 

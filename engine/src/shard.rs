@@ -1,12 +1,14 @@
 //! The shard as the engine builds it: the stack over a queue pair that says when it changes
 //! something.
 
+use crate::handover::{Handover, HandoverCounters};
 use crate::link::Link;
 use core::sync::atomic::{AtomicBool, Ordering};
 use dpdk::{Mbuf, Queue};
 use stack::addr::MacAddr;
 use stack::device::{Burst, Device, Offloads};
-use stack::packet::Allocator;
+use stack::packet::{Allocator, Buffer};
+use stack::steering::{Owner, owner};
 
 pub use stack::shard::SocketId;
 
@@ -20,11 +22,73 @@ pub struct Nic {
     queue: Queue,
     dirty: &'static AtomicBool,
     link: &'static Link,
+    /// Where there are several shards: the ways to the others.
+    handover: Option<&'static Handover>,
+    handed: HandoverCounters,
 }
 
 impl Nic {
-    pub(crate) fn new(queue: Queue, dirty: &'static AtomicBool, link: &'static Link) -> Self {
-        Nic { queue, dirty, link }
+    pub(crate) fn new(
+        queue: Queue,
+        dirty: &'static AtomicBool,
+        link: &'static Link,
+        handover: Option<&'static Handover>,
+    ) -> Self {
+        Nic { queue, dirty, link, handover, handed: HandoverCounters::default() }
+    }
+
+    /// Frames that passed between the shards.
+    pub(crate) fn handed(&self) -> HandoverCounters {
+        self.handed
+    }
+
+    /// Gives away what belongs to other shards of the frames from `first` on, and takes what others
+    /// have given.
+    fn sort(&mut self, handover: &'static Handover, frames: &mut Burst<Mbuf>, first: usize) {
+        let own = usize::from(self.queue.index());
+        let shards = handover.shards();
+        let mut at = first;
+        while at < frames.len() {
+            match owner(frames[at].data(), shards as u16) {
+                Owner::Shard(shard) if usize::from(shard) != own => {
+                    let frame = frames.remove(at);
+                    handover.give(own, shard.into(), frame);
+                    self.handed.given += 1;
+                }
+                Owner::Shard(_) => at += 1,
+                Owner::Every => {
+                    for shard in (0..shards).filter(|shard| *shard != own) {
+                        self.give_copy(handover, shard, &frames[at]);
+                    }
+                    at += 1;
+                }
+            }
+        }
+        if frames.is_full() {
+            return; // There is another turn.
+        }
+        let (queue, handed) = (&mut self.queue, &mut self.handed);
+        handover.take(own, |stray| {
+            match queue.take_in(&stray) {
+                Some(frame) => {
+                    handed.taken += 1;
+                    frames.push(frame);
+                }
+                None => handed.no_buffer += 1,
+            }
+            !frames.is_full()
+        });
+    }
+
+    fn give_copy(&mut self, handover: &Handover, shard: usize, frame: &Mbuf) {
+        let copy = self.queue.allocate().filter(|copy| copy.tailroom() >= frame.data().len());
+        let Some(mut copy) = copy else {
+            self.handed.no_buffer += 1;
+            return;
+        };
+        copy.append(frame.data().len()).copy_from_slice(frame.data());
+        handover.give(usize::from(self.queue.index()), shard, copy);
+        self.handed.given += 1;
     }
 
     /// The queue pair.
@@ -61,14 +125,31 @@ impl Device for Nic {
         self.queue.offloads()
     }
 
+    fn hand_over(&mut self, frame: Mbuf) {
+        let Some(handover) = self.handover else { return };
+        if let Owner::Shard(shard) = owner(frame.data(), handover.shards() as u16) {
+            handover.give(usize::from(self.queue.index()), shard.into(), frame);
+            self.handed.given += 1;
+        }
+    }
+
     #[inline]
     fn rx_burst(&mut self, frames: &mut Burst<Mbuf>) {
         if self.link.is_lost() {
-            self.link.let_go();
+            // With several shards others may be using the port: whoever holds all lets go of it.
+            if self.handover.is_none() {
+                self.link.let_go();
+            }
             return;
         }
         let before = frames.len();
         self.queue.rx_burst(frames);
+        if let Some(handover) = self.handover
+            && (frames.len() != before || handover.has_frames_for(usize::from(self.queue.index())))
+        {
+            self.dirty.store(true, Ordering::Relaxed);
+            self.sort(handover, frames, before);
+        }
         if frames.len() != before {
             self.dirty.store(true, Ordering::Relaxed);
         }

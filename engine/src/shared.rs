@@ -1,13 +1,16 @@
 //! The root of the region, and the way in: taking the lock, driving the port, leaving.
 
 use crate::doorbell::Doorbells;
-use crate::file::{File, FileId, Passing};
+use crate::file::{File, FileId, Passing, Spread};
+use crate::handover::Handover;
+use crate::lane::{Homes, Lane, Shards};
 use crate::link::Link;
 use crate::lock::{SharedLock, Taken};
+use crate::replicas::ReplicaSet;
 use crate::rx_watch::Arming;
 use crate::shard::SocketId;
 use crate::wait::{Sleepers, WaiterWord};
-use crate::world::{Due, Wakes, World};
+use crate::world::{Wakes, World};
 use crate::{clock, sys, thread};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -23,11 +26,20 @@ const STALE: Duration = Duration::from_micros(10);
 pub(crate) struct Shared {
     pub(crate) lock: &'static SharedLock,
     pub(crate) link: &'static Link,
+    /// The shards.
+    pub(crate) lanes: &'static [Lane],
+    /// The ways between them, where there are several.
+    pub(crate) handover: Option<&'static Handover>,
+    pub(crate) homes: Homes,
+    /// The sockets of other shards that stand for one socket.
+    pub(crate) replicas: &'static [ReplicaSet],
     world: UnsafeCell<World>,
     wakes: UnsafeCell<Wakes>,
     pub(crate) files: &'static [File],
     /// Of each description; as many as there are of those.
     pub(crate) passing: &'static [Passing],
+    /// The same where there are several shards; else there are none.
+    pub(crate) spread: &'static [Spread],
     pub(crate) waiters: &'static [WaiterWord],
     pub(crate) doorbells: Doorbells,
     pub(crate) sleepers: Sleepers,
@@ -67,10 +79,15 @@ unsafe impl Sync for Shared {}
 pub(crate) struct Parts {
     pub(crate) lock: &'static SharedLock,
     pub(crate) link: &'static Link,
+    pub(crate) lanes: &'static [Lane],
+    pub(crate) handover: Option<&'static Handover>,
+    pub(crate) replicas: &'static [ReplicaSet],
     pub(crate) world: World,
     pub(crate) files: &'static [File],
     /// Of each description; as many as there are of those.
     pub(crate) passing: &'static [Passing],
+    /// The same where there are several shards; else there are none.
+    pub(crate) spread: &'static [Spread],
     pub(crate) waiters: &'static [WaiterWord],
     pub(crate) doorbells: Doorbells,
     pub(crate) id: u64,
@@ -78,14 +95,32 @@ pub(crate) struct Parts {
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { lock, link, world, files, passing, waiters, doorbells, id } = parts;
+        let Parts {
+            lock,
+            link,
+            lanes,
+            handover,
+            replicas,
+            world,
+            files,
+            passing,
+            spread,
+            waiters,
+            doorbells,
+            id,
+        } = parts;
         Shared {
             lock,
             link,
+            lanes,
+            handover,
+            homes: Homes::default(),
+            replicas,
             world: UnsafeCell::new(world),
             wakes: UnsafeCell::new(Wakes::default()),
             files,
             passing,
+            spread,
             waiters,
             doorbells,
             sleepers: Sleepers::default(),
@@ -107,11 +142,11 @@ impl Shared {
     #[inline]
     pub(crate) fn enter(&'static self) -> Result<Held<'static>, Error> {
         thread::enter();
-        let taken = self.lock.lock(thread::tid());
-        self.entered(taken)
+        let (taken, shards) = self.lock_all();
+        self.entered(taken, shards)
     }
 
-    /// Takes the lock if nobody has it.
+    /// Takes the lock if nobody has it, where there is one shard.
     ///
     /// # Errors
     /// `NetworkDown` when the engine has failed.
@@ -119,7 +154,7 @@ impl Shared {
     pub(crate) fn try_enter(&'static self) -> Result<Option<Held<'static>>, Error> {
         thread::enter();
         match self.lock.try_lock(thread::tid()) {
-            Some(taken) => self.entered(taken).map(Some),
+            Some(taken) => self.entered(taken, self.only_shard()).map(Some),
             None => {
                 thread::leave();
                 Ok(None)
@@ -128,11 +163,16 @@ impl Shared {
     }
 
     #[inline]
-    fn entered(&'static self, taken: Taken) -> Result<Held<'static>, Error> {
+    pub(crate) fn entered(
+        &'static self,
+        taken: Taken,
+        shards: Shards,
+    ) -> Result<Held<'static>, Error> {
         // SAFETY: the lock is held until the `Held` is dropped.
         let (world, wakes) = unsafe { (&mut *self.world.get(), &mut *self.wakes.get()) };
         let now = clock::now();
-        let mut held = Held { shared: self, world, now, just_entered: true, changed: false, wakes };
+        let (just_entered, changed) = (true, false);
+        let mut held = Held { shared: self, world, shards, now, just_entered, changed, wakes };
         if taken == Taken::Dirty {
             held.recover();
         }
@@ -140,6 +180,12 @@ impl Shared {
             return Err(Error::NetworkDown); // `held` gives the lock back
         }
         Ok(held)
+    }
+
+    /// What is known of a description where there are several shards.
+    pub(crate) fn spread(&self, file: &File) -> &Spread {
+        let octets = core::ptr::from_ref(file).addr() - self.files.as_ptr().addr();
+        &self.spread[octets / size_of::<File>()]
     }
 
     /// The description, if it lives.
@@ -155,6 +201,8 @@ impl Shared {
 pub(crate) struct Held<'a> {
     pub(crate) shared: &'static Shared,
     pub(crate) world: &'a mut World,
+    /// The shards that are held with it.
+    pub(crate) shards: Shards,
     /// When the lock was taken, or the port was driven last.
     pub(crate) now: Instant,
     /// `now` was read when the lock was taken, and nothing was driven since.
@@ -169,8 +217,16 @@ impl Held<'_> {
     /// From now on the world is being changed: if this thread dies, it is not to be trusted.
     #[inline]
     pub(crate) fn change(&mut self) {
-        self.world.due = Due::UNKNOWN;
+        self.shards.forget_due();
         self.shared.lock.mark_dirty();
+        if self.shared.is_several() {
+            self.each_lane(|lane| lane.lock.mark_dirty());
+        }
+    }
+
+    /// Calls `each` with the shards that are held.
+    fn each_lane(&self, each: impl FnMut(&Lane)) {
+        self.shared.lanes[self.shards.range()].iter().for_each(each);
     }
 
     /// The world is whole again. Whoever dies from here on, holding the lock, does no harm.
@@ -180,22 +236,28 @@ impl Held<'_> {
             self.changed = true;
             self.shared.lock.mark_clean();
         }
+        if self.shared.is_several() {
+            self.each_lane(|lane| lane.lock.mark_clean());
+        }
     }
 
     /// Polls the port and passes events on; how many frames were handled.
     #[inline]
     pub(crate) fn drive(&mut self) -> usize {
+        if self.shared.is_several() {
+            return self.drive_all();
+        }
         if !core::mem::take(&mut self.just_entered) {
             self.now = clock::now();
         }
         let mut timers = Timers::NotDue;
-        if self.world.next_timeout() <= self.now {
+        if self.shards.next_timeout() <= self.now {
             self.change();
             timers = Timers::Due;
         }
-        let frames = self.world.shard.poll_timers_known(self.now, timers);
+        let frames = self.shards.first().poll_timers_known(self.now, timers);
         if frames > 0 {
-            self.world.due = Due::UNKNOWN;
+            self.shards.forget_due();
         }
         self.shared.last_poll.store(self.now.as_nanos(), Ordering::Relaxed);
         self.dispatch();
@@ -207,12 +269,12 @@ impl Held<'_> {
     #[inline]
     pub(crate) fn look(&mut self) -> usize {
         let now = &mut self.now;
-        let frames = self.world.shard.look(|| {
+        let frames = self.shards.first().look(|| {
             *now = clock::now();
             *now
         });
         if frames > 0 {
-            self.world.due = Due::UNKNOWN;
+            self.shards.forget_due();
             self.just_entered = false;
             self.shared.last_poll.store(self.now.as_nanos(), Ordering::Relaxed);
             self.dispatch();
@@ -235,16 +297,44 @@ impl Held<'_> {
     /// Passes events on.
     #[inline]
     pub(crate) fn dispatch(&mut self) {
-        self.world.dispatch(self.shared, self.wakes);
+        for lane in self.shards.range() {
+            self.world.dispatch(lane, self.shards.at(lane), self.shared, self.wakes);
+        }
     }
 
-    /// The socket behind a description.
+    /// The shard and the socket behind a description.
     ///
     /// # Errors
     /// `BadDescriptor` when either is gone.
     #[inline]
-    pub(crate) fn socket(&self, file: FileId) -> Result<SocketId, Error> {
-        self.shared.file(file).and_then(File::socket).ok_or(Error::BadDescriptor)
+    pub(crate) fn socket(&self, file: FileId) -> Result<(usize, SocketId), Error> {
+        self.shared.file(file).and_then(File::place).ok_or(Error::BadDescriptor)
+    }
+
+    /// Every shard's turn, until no frames are on their way between them.
+    #[cold]
+    fn drive_all(&mut self) -> usize {
+        const ROUNDS: usize = 8;
+        if self.shared.link.is_lost() {
+            self.shared.link.let_go();
+        }
+        self.just_entered = false;
+        self.now = clock::now();
+        self.change();
+        let mut frames = 0;
+        for _ in 0..ROUNDS {
+            for lane in self.shards.range() {
+                frames += self.shards.at(lane).poll(self.now);
+                self.shared.lanes[lane].polled(self.now);
+            }
+            self.dispatch();
+            if self.shared.handover.is_none_or(Handover::is_idle) {
+                break;
+            }
+        }
+        self.shared.last_poll.store(self.now.as_nanos(), Ordering::Relaxed);
+        self.settle();
+        frames
     }
 
     /// Wakes everybody who sleeps.
@@ -257,8 +347,11 @@ impl Held<'_> {
     fn recover(&mut self) {
         self.shared.recoveries.fetch_add(1, Ordering::Relaxed);
         let recovered = catch_unwind(AssertUnwindSafe(|| {
-            self.world.due = Due::UNKNOWN;
-            self.world.shard.reset_all(self.now);
+            self.shards.forget_due();
+            for lane in self.shards.range() {
+                self.shards.at(lane).reset_all(self.now);
+            }
+            self.shared.break_others(&self.shards.range());
             self.world.recover(self.shared, self.wakes);
             self.dispatch();
         }));
@@ -267,6 +360,16 @@ impl Held<'_> {
             sys::complain("onwire: the stack cannot be repaired after the death of its driver");
         }
         self.shared.sleepers.forget_leader();
+    }
+}
+
+impl Held<'_> {
+    #[inline]
+    fn unlock(&self) {
+        self.shared.lock.unlock();
+        if self.shared.is_several() {
+            self.each_lane(|lane| lane.lock.unlock());
+        }
     }
 }
 
@@ -280,11 +383,11 @@ impl Drop for Held<'_> {
             self.hurry_leader();
         }
         if self.wakes.is_empty() {
-            self.shared.lock.unlock();
+            self.unlock();
         } else {
             // Taken out while the lock is held, done when it is free.
             let wakes = core::mem::take(self.wakes);
-            self.shared.lock.unlock();
+            self.unlock();
             wakes.execute(self.shared);
         }
         thread::leave();

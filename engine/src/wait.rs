@@ -14,13 +14,13 @@ use crate::doorbell::Borrowed;
 use crate::engine::Engine;
 use crate::file::FileId;
 use crate::list::Link;
+use crate::rx_watch::Interrupts;
 use crate::shared::{Held, Shared};
 use crate::sys::SignalSet;
 use crate::thread::{Handlers, Restartable};
 use crate::{cancel, clock, fork, sys, thread};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use dpdk::RxInterrupt;
 use stack::error::Error;
 use stack::readiness::Readiness;
 use stack::time::{Duration, Instant};
@@ -113,6 +113,32 @@ pub(crate) struct Sleepers {
     events: AtomicU32,
     /// The leader's doorbell, as number + 1; 0 while nobody leads.
     doorbell: AtomicU32,
+    /// How many there are; changed under the lock.
+    count: AtomicU32,
+}
+
+impl Shared {
+    /// Whether the leader, or the keeper, would sleep past `next`; it is expected then from now on.
+    pub(crate) fn is_hurry(&self, next: Instant) -> bool {
+        let next = next.as_nanos();
+        let until = if self.keeper.leads.load(Ordering::Relaxed) {
+            &self.keeper.until
+        } else if self.sleepers.since.load(Ordering::Relaxed) != 0 {
+            &self.sleepers.until
+        } else {
+            return false;
+        };
+        next < until.fetch_min(next, Ordering::AcqRel)
+    }
+
+    /// Wakes whoever leads, to look at the timers anew.
+    pub(crate) fn ring_leader(&self) {
+        if self.keeper.leads.load(Ordering::Relaxed) {
+            self.doorbells.ring(self.keeper.doorbell.load(Ordering::Relaxed));
+        } else if let Some(doorbell) = self.sleepers.leaders_doorbell() {
+            self.doorbells.ring(doorbell);
+        }
+    }
 }
 
 /// A leader that has slept for this long finds a keeper that sleeps without end.
@@ -147,6 +173,11 @@ impl Sleepers {
         self.leader.load(Ordering::Relaxed) == waiter + 1 && self.since.load(Ordering::Relaxed) == 0
     }
 
+    /// Whether anybody sleeps, or is about to.
+    pub(crate) fn any(&self) -> bool {
+        self.count.load(Ordering::Acquire) != 0
+    }
+
     pub(crate) fn has_leader(&self) -> bool {
         self.leader.load(Ordering::Acquire) != 0
     }
@@ -177,8 +208,20 @@ pub(crate) trait Quest {
     type Answer;
     /// Looks, under the lock; `None` if it would have to wait.
     fn attempt(&mut self, held: &mut Held<'static>) -> Result<Option<Self::Answer>, Error>;
+    /// The same without a lock: it takes what it needs. Where there are several shards.
+    fn attempt_apart(&mut self, shared: &'static Shared) -> Result<Option<Self::Answer>, Error>;
+    /// The shard that it is about.
+    fn lane(&self, shared: &Shared) -> Option<usize>;
     /// Whether an attempt may end otherwise than the last one did.
     fn has_changed(&self, shared: &Shared) -> bool;
+    /// The same where an attempt costs the world's lock.
+    fn has_changed_apart(&self, shared: &Shared) -> bool {
+        self.has_changed(shared)
+    }
+    /// [`Quest::deadline`] without a lock.
+    fn deadline_apart(&self, _: &'static Shared) -> Result<Option<Instant>, Error> {
+        Ok(None)
+    }
     /// Puts the waiter on the lists; false if it has to look for itself.
     fn watch(&self, held: &mut Held<'static>, waiter: u32) -> bool;
     /// The kernel descriptors that are part of it.
@@ -216,12 +259,12 @@ thread_local! {
 }
 
 impl Spinning {
-    fn budget(self) -> u64 {
+    pub(crate) fn budget(self) -> u64 {
         if self.adaptive { SPIN.get().min(self.most) } else { self.most }
     }
 
     /// Learns from a wait that took so long.
-    fn learn(self, waited: Duration) {
+    pub(crate) fn learn(self, waited: Duration) {
         if self.adaptive {
             let waited = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
             let budget = SPIN.get().min(self.most);
@@ -239,6 +282,9 @@ impl Engine {
         wait: Wait,
         mask: Option<SignalSet>,
     ) -> Result<Option<Q::Answer>, Error> {
+        if self.shared.is_several() {
+            return self.pursue_apart(quest, wait, mask);
+        }
         let since = Handlers::until_now();
         let mut held = self.shared.enter()?;
         let driven = held.drive_if_stale();
@@ -360,7 +406,7 @@ impl Engine {
         false
     }
 
-    fn sleep_and_attempt<Q: Quest>(
+    pub(crate) fn sleep_and_attempt<Q: Quest>(
         &self,
         quest: &mut Q,
         bed: Bed,
@@ -506,7 +552,12 @@ impl Engine {
         // The leader also notices the keeper's death.
         let lifeline =
             (plan.lead && self.shared.keeper.alive.load(Ordering::Relaxed)).then(fork::lifeline);
-        let extra = [rx.map(|rx| rx.fd()), doorbell.map(|doorbell| doorbell.fd), lifeline];
+        let mut extra = [None; EXTRA];
+        extra[0] = doorbell.map(|doorbell| doorbell.fd);
+        extra[1] = lifeline;
+        if let Some(rx) = &rx {
+            extra[2..].iter_mut().zip(rx.fds()).for_each(|(place, fd)| *place = Some(fd));
+        }
         let _guard = cancel::sleep(word, doorbell.map(|doorbell| doorbell.index));
         let (kernel_ready, ours) = with_extra(quest.kernel(), extra, |fds| {
             // Signals are blocked from the last look to the sleep, where they end it.
@@ -519,14 +570,14 @@ impl Engine {
         if let Some(doorbell) = doorbell {
             self.shared.doorbells.hear(doorbell.fd, doorbell.index);
         }
-        if ours[2] != 0 {
+        if ours[1] != 0 {
             fork::check_lifeline(self.shared);
         }
-        (kernel_ready, ours[0])
+        (kernel_ready, ours[2..].iter().fold(0, |all, one| all | one))
     }
 
     /// Asks the port for an interrupt; how long the sleep may be at most, if there is a limit.
-    fn arm(&self, rx: RxInterrupt, me: u32) -> Option<Duration> {
+    fn arm(&self, rx: Interrupts, me: u32) -> Option<Duration> {
         let Ok(mut held) = self.shared.enter() else { return Some(Duration::ZERO) };
         let armed = self.rx.arm(rx, me, &held);
         // A frame may have come before.
@@ -547,11 +598,11 @@ enum Spun<T> {
 
 /// What bounds a sleep.
 #[derive(Debug, Clone, Copy)]
-struct Bed {
-    deadline: Option<Instant>,
-    mask: Option<SignalSet>,
-    since: Handlers,
-    restartable: Restartable,
+pub(crate) struct Bed {
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) mask: Option<SignalSet>,
+    pub(crate) since: Handlers,
+    pub(crate) restartable: Restartable,
 }
 
 /// How to sleep next.
@@ -561,31 +612,36 @@ struct Doze {
     in_poll: bool,
     timeout: Option<Duration>,
     /// The port's descriptor, for the leader.
-    rx: Option<RxInterrupt>,
+    rx: Option<Interrupts>,
 }
 
 /// Whether a signal that `mask` lets through is pending, as ppoll(2) without a wait finds.
-fn interrupted_by_pending(mask: SignalSet, since: Handlers) -> bool {
+pub(crate) fn interrupted_by_pending(mask: SignalSet, since: Handlers) -> bool {
     let _ = sys::ppoll(&mut [], Some(Duration::ZERO), Some(&mask));
     since.interrupt(Restartable::No)
 }
+
+/// Descriptors of ours in a sleep: doorbell, lifeline, and the port's.
+const EXTRA: usize = 2 + stack::steering::MOST as usize;
 
 /// Runs `f` on the kernel descriptors of a quest and some of ours behind them; whether one of the
 /// quest's is ready, and what is with ours.
 fn with_extra(
     kernel: &mut [libc::pollfd],
-    extra: [Option<libc::c_int>; 3],
+    extra: [Option<libc::c_int>; EXTRA],
     f: impl FnOnce(&mut [libc::pollfd]),
-) -> (bool, [libc::c_short; 3]) {
-    const FEW: usize = 61;
+) -> (bool, [libc::c_short; EXTRA]) {
+    const FEW: usize = 62;
+    // The kernel is given no more than there are.
+    let extra_count = extra.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
     let none = libc::pollfd { fd: -1, events: 0, revents: 0 };
-    let mut few = [none; FEW + 3];
+    let mut few = [none; FEW + EXTRA];
     let mut many = Vec::new();
     let count = kernel.len();
     let all = if count <= FEW {
-        &mut few[..count + 3]
+        &mut few[..count + extra_count]
     } else {
-        many.resize(count + 3, none);
+        many.resize(count + extra_count, none);
         &mut many[..]
     };
     all[..count].copy_from_slice(kernel);
@@ -597,7 +653,8 @@ fn with_extra(
     }
     f(all);
     kernel.copy_from_slice(&all[..count]);
-    let ours = [all[count].revents, all[count + 1].revents, all[count + 2].revents];
+    let mut ours = [0; EXTRA];
+    ours.iter_mut().zip(&all[count..]).for_each(|(place, entry)| *place = entry.revents);
     (kernel.iter().any(|entry| entry.revents != 0), ours)
 }
 
@@ -614,6 +671,7 @@ impl Held<'_> {
         let me = self.world.waiters.insert(waiter).ok()?.index();
         self.shared.waiters[me as usize].word.store(ASLEEP, Ordering::SeqCst);
         self.world.sleepers.push(&mut self.world.waiters, me, |waiter| &mut waiter.sleeping);
+        self.count_sleepers();
         Some(me)
     }
 
@@ -622,7 +680,7 @@ impl Held<'_> {
         &mut self,
         me: u32,
         deadline: Option<Instant>,
-        rx: Option<RxInterrupt>,
+        rx: Option<Interrupts>,
         by_clock: Option<&mut Duration>,
     ) -> Doze {
         let sleepers = &self.shared.sleepers;
@@ -648,7 +706,7 @@ impl Held<'_> {
         let in_poll = waiter.in_poll;
         let mut until = deadline;
         if lead {
-            let next = self.world.shard.next_timeout();
+            let next = Some(self.shards.next_timeout()).filter(|next| *next < Instant::FAR_FUTURE);
             sleepers.until.store(next.map_or(u64::MAX, Instant::as_nanos), Ordering::Release);
             sleepers.since.store(self.now.as_nanos().max(1), Ordering::Release);
             until = match (until, next) {
@@ -680,7 +738,13 @@ impl Held<'_> {
     fn end_sleep(&mut self, me: u32) {
         self.world.unlink_waiter(me);
         self.world.waiters.remove_at(me);
+        self.count_sleepers();
         self.abdicate(me);
+    }
+
+    fn count_sleepers(&self) {
+        let count = self.world.waiters.len() as u32;
+        self.shared.sleepers.count.store(count, Ordering::Release);
     }
 
     /// If the waiter leads, somebody else shall.
@@ -713,7 +777,10 @@ impl Held<'_> {
         if sleepers.since.load(Ordering::Relaxed) == 0 && !leads {
             return;
         }
-        let Some(next) = self.world.shard.next_timeout() else { return };
+        let next = self.shards.next_timeout();
+        if next == Instant::FAR_FUTURE {
+            return;
+        }
         if leads {
             if next.as_nanos() < keeper.until.load(Ordering::Relaxed) {
                 keeper.until.store(next.as_nanos(), Ordering::Relaxed);

@@ -23,11 +23,10 @@ pub(crate) const ENTRIES: usize = 262_144;
 pub(crate) const WAITERS: usize = 16_384;
 pub(crate) const NODES: usize = 131_072;
 pub(crate) const REFERENCES: usize = 524_288;
+pub(crate) const REPLICA_SETS: usize = 16_384;
 
 /// Everything under the lock.
 pub(crate) struct World {
-    /// The stack.
-    pub(crate) shard: Shard,
     pub(crate) files: Slab<FileLinks>,
     pub(crate) processes: Slab<Process>,
     pub(crate) references: Slab<Reference>,
@@ -35,12 +34,12 @@ pub(crate) struct World {
     pub(crate) entries: Slab<Entry>,
     pub(crate) waiters: Slab<Waiter>,
     pub(crate) nodes: Slab<Node>,
+    /// Which places of the shared table of replicas are taken.
+    pub(crate) replica_sets: Slab<()>,
     /// Every waiter that sleeps, the longest first.
     pub(crate) sleepers: List,
     /// Sets whose epfd the kernel watches.
     pub(crate) exposed: u32,
-    /// What the shard said last about its timers.
-    pub(crate) due: Due,
     /// Descriptions that ended, by who carried them.
     pub(crate) ended: Carried,
 }
@@ -67,6 +66,17 @@ pub(crate) struct Due(Instant);
 impl Due {
     /// To be asked.
     pub(crate) const UNKNOWN: Due = Due(Instant::ZERO);
+
+    /// At this moment.
+    #[inline]
+    pub(crate) fn at(moment: Instant) -> Self {
+        Due(moment)
+    }
+
+    #[inline]
+    pub(crate) fn get(self) -> Instant {
+        self.0
+    }
 }
 
 /// What hangs on an open file description.
@@ -126,10 +136,10 @@ fn execute(wake: Wake, shared: &Shared) {
 }
 
 impl World {
-    /// A world around `shard`, with room for `files` descriptions.
-    pub(crate) fn new(shard: Shard, files: usize) -> Self {
+    /// A world with room for `files` descriptions.
+    pub(crate) fn new(files: usize) -> Self {
         World {
-            shard,
+            replica_sets: Slab::new(REPLICA_SETS),
             files: Slab::new(files),
             processes: Slab::new(PROCESSES),
             references: Slab::new(REFERENCES),
@@ -139,30 +149,30 @@ impl World {
             nodes: Slab::new(NODES),
             sleepers: List::default(),
             exposed: 0,
-            due: Due::UNKNOWN,
             ended: Carried::default(),
         }
     }
 
-    /// The shard's next timeout, remembered while nothing changes.
-    #[inline]
-    pub(crate) fn next_timeout(&mut self) -> Instant {
-        if self.due == Due::UNKNOWN {
-            self.due = Due(self.shard.next_timeout().unwrap_or(Instant::FAR_FUTURE));
-        }
-        self.due.0
-    }
-
     /// Passes the stack's events on to whoever watches.
     #[inline]
-    pub(crate) fn dispatch(&mut self, shared: &Shared, wakes: &mut Wakes) {
-        while let Some(event) = self.shard.poll_event() {
+    pub(crate) fn dispatch(
+        &mut self,
+        lane: usize,
+        shard: &mut Shard,
+        shared: &Shared,
+        wakes: &mut Wakes,
+    ) {
+        while let Some(event) = shard.poll_event() {
             if let Some(file) = FileId::from_bits(event.owner)
                 && self.files.get(file.handle()).is_some()
             {
                 let description = &shared.files[file.index() as usize];
                 description.count_event();
                 shared.sleepers.count_event();
+                if shared.is_several() {
+                    let spread = shared.spread(description);
+                    spread.note_readiness(description, lane, event.readiness);
+                }
                 if description.owner().is_some() {
                     let mut edges = event.edges;
                     if description.kind() == Kind::Tcp && self.is_awaited(file.index()) {

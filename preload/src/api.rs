@@ -71,8 +71,7 @@ pub extern "C" fn onwire_is_stack_fd(fd: c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn onwire_stats(into: *mut OnwireStat, count: usize) -> usize {
     let found: isize = guard::hook(|| {
-        let counters = engine::get()
-            .and_then(|engine| engine.with_shard(|shard, _| Ok(*shard.counters())).ok());
+        let counters = engine::get().and_then(|engine| engine.counters().ok());
         let Some(counters) = counters else { return 0 };
         let mut at = 0;
         counters.for_each(|layer, name, value| {

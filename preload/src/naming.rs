@@ -88,7 +88,7 @@ fn bind_in_kernel(open: &Open, local: SocketAddr, reason: Reason) -> Result<c_in
 
 fn bind_in_stack(open: &Open, local: SocketAddrV4) -> Result<c_int, Errno> {
     let at = SocketAddr::V4(local);
-    open.engine.with(open.id, |shard, socket, now| shard.bind(now, socket, at))?;
+    open.engine.bind(open.id, at)?;
     Ok(0)
 }
 
@@ -117,7 +117,7 @@ pub unsafe fn listen(fd: c_int, backlog: c_int) -> c_int {
         }
         // A negative backlog is a large one, as in Linux.
         let backlog = backlog as u32;
-        open.engine.with(open.id, |shard, socket, now| shard.listen(now, socket, backlog))?;
+        open.engine.listen(open.id, backlog)?;
         Ok(0)
     })
 }
@@ -275,9 +275,9 @@ fn connect_stream(
     nonblocking: bool,
 ) -> Result<usize, Errno> {
     let mut sent = 0;
-    let began = open.engine.with(open.id, |shard, socket, now| {
-        sent = shard.connect_fast(now, socket, remote, first)?;
-        Ok(shard.awaits_data(socket))
+    let began = open.engine.connect(open.id, remote, first).map(|(carried, awaits)| {
+        sent = carried;
+        awaits
     });
     match began {
         // `TCP_FASTOPEN_CONNECT`: it begins with the first data.
@@ -424,13 +424,7 @@ unsafe fn accept_from(open: &Open, out: AddressOut, flags: c_int) -> Result<c_in
 /// A connection from the stack's queue under a descriptor of its own, or `None`. As in Linux the
 /// descriptor comes first: when there is none left, the connection stays in the queue.
 fn accept_in_stack(open: &Open, out: AddressOut, flags: c_int) -> Result<Option<c_int>, Errno> {
-    let waiting = open.engine.with(open.id, |shard, socket, _| {
-        if shard.state(socket) != Some(State::Listen) {
-            return Err(Error::InvalidArgument);
-        }
-        Ok(shard.readiness(socket).contains(Readiness::READABLE))
-    })?;
-    if !waiting {
+    if !open.engine.has_connections(open.id)? {
         return Ok(None);
     }
     // SAFETY: socket(2) with flags of socket(2).

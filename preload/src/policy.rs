@@ -233,7 +233,7 @@ pub fn bind_both(open: &Open, local: SocketAddrV4) -> Result<(), Errno> {
     for _ in 0..ATTEMPTS {
         let port = bind_kernel(open, local)?;
         let at = SocketAddr::V4(SocketAddrV4::new(*local.ip(), port));
-        match open.engine.with(open.id, |shard, socket, now| shard.bind(now, socket, at)) {
+        match open.engine.bind(open.id, at) {
             Ok(()) => {
                 open.mark(KERNEL_BOUND);
                 return Ok(());

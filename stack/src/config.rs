@@ -2,6 +2,7 @@
 
 use crate::addr::Cidr;
 use crate::options::CongestionAlgorithm;
+use crate::steering::Share;
 use crate::time::Duration;
 use core::net::IpAddr;
 
@@ -271,6 +272,8 @@ pub struct Config {
     pub tcp: TcpConfig,
     /// Table sizes.
     pub capacity: Capacity,
+    /// The shard's part of the host's flows.
+    pub share: Share,
 }
 
 impl Default for Config {
@@ -288,6 +291,7 @@ impl Default for Config {
             coalesce: true,
             tcp: TcpConfig::default(),
             capacity: Capacity::default(),
+            share: Share::ALL,
         }
     }
 }

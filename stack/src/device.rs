@@ -70,4 +70,8 @@ pub trait Device: Allocator {
     fn rx_burst(&mut self, frames: &mut Burst<Self::Buffer>);
     /// Takes frames from the front of `frames`; those it has no room for stay, in order.
     fn tx_burst(&mut self, frames: &mut Burst<Self::Buffer>);
+    /// A received frame that is another shard's after all. Where there is one shard there is none.
+    fn hand_over(&mut self, frame: Self::Buffer) {
+        drop(frame);
+    }
 }

@@ -10,7 +10,8 @@
 //! * L1 `neighbor`, `ip`, `icmp`, `udp`, `tcp`, `capture`: one protocol each, strangers to each
 //!   other.
 //! * L0 `addr`, `wire`, `time`, `rng`, `collections`, `packet`, `device`, `error`, `readiness`,
-//!   `options`, `config`, `socket`, `stats`, `testing`: the vocabulary.
+//!   `options`, `config`, `socket`, `stats`, `steering`,
+//!   `testing`: the vocabulary.
 
 #![forbid(unsafe_code)]
 
@@ -30,6 +31,7 @@ pub mod rng;
 pub mod shard;
 pub mod socket;
 pub mod stats;
+pub mod steering;
 pub mod tcp;
 pub mod testing;
 pub mod time;

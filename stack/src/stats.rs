@@ -14,6 +14,11 @@ macro_rules! counters {
             pub const TABLE: &'static [(&'static str, &'static str)] =
                 &[$((stringify!($field), concat!($($doc),+)),)*];
 
+            /// Adds another shard's.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$field += other.$field;)*
+            }
+
             /// Calls `each` with the name and value of every counter, in the table's order.
             pub fn for_each(&self, mut each: impl FnMut(&'static str, u64)) {
                 $(each(stringify!($field), self.$field);)*

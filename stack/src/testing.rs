@@ -250,6 +250,10 @@ impl Device for TestDevice {
     fn offloads(&self) -> Offloads {
         self.offloads
     }
+    /// To be seen among the frames that it sent.
+    fn hand_over(&mut self, frame: PoolBuffer) {
+        self.tx.borrow_mut().push_back(frame);
+    }
     fn rx_burst(&mut self, frames: &mut Burst<PoolBuffer>) {
         let mut rx = self.rx.borrow_mut();
         while !frames.is_full() {

@@ -16,6 +16,7 @@ const VOCABULARY: &[&str] = &[
     "rng",
     "socket",
     "stats",
+    "steering",
     "testing",
     "time",
     "wire",

@@ -217,6 +217,7 @@ pub(super) const KEYS: &[Key] = &[
         "Whether work on packets is left to the device, or done for several at once.",
         "give auto or off"
     ),
+    number!("queues", queues, 1..=16, "Queue pairs, each with a shard of the stack and a lock."),
     plain!("checksum", offloads.checksum, "Checksums by the device.", "give auto or off"),
     plain!(
         "tso",
@@ -554,7 +555,7 @@ pub(super) const KEYS: &[Key] = &[
         65_536..=1_073_741_824,
         "Octets that a capture holds before it drops."
     ),
-    number!("memory.mbufs", memory.mbufs, 512..=8_388_607, "Packet buffers."),
+    number!("memory.mbufs", memory.mbufs, 512..=8_388_607, "Packet buffers of each queue."),
     number!(
         "memory.mbuf_octets",
         memory.mbuf_octets,

@@ -202,6 +202,8 @@ pub struct Settings {
     pub mtu: Option<u16>,
     /// Our Ethernet address; `None`: the device's.
     pub mac: Option<MacAddr>,
+    /// Queue pairs of the device, each with a shard of the stack.
+    pub queues: u16,
     /// What is left to the device or done for several packets at once.
     pub offloads: Offloading,
     /// How waiting is done.
@@ -246,6 +248,7 @@ impl Default for Settings {
             routes: Vec::new(),
             mtu: None,
             mac: None,
+            queues: 1,
             offloads: Offloading::default(),
             profile: Profile::default(),
             spin: None,

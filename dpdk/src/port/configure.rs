@@ -10,6 +10,7 @@ use core::mem::MaybeUninit;
 use dpdk_sys as sys;
 use stack::addr::MacAddr;
 use stack::device::Offloads;
+use stack::steering;
 use std::ffi::{CStr, CString};
 use std::os::fd::RawFd;
 
@@ -229,9 +230,17 @@ fn eth_conf(
     conf.rxmode.mtu = u32::from(config.mtu);
     (conf.rxmode.offloads, conf.txmode.offloads) = offload::flags(config, info, offloads);
     if config.queues > 1 {
-        let hashed = sys::ONWIRE_RSS_IP | sys::ONWIRE_RSS_TCP | sys::ONWIRE_RSS_UDP;
-        conf.rx_adv_conf.rss_conf.rss_hf = hashed & info.flow_type_rss_offloads;
-        if conf.rx_adv_conf.rss_conf.rss_hf != 0 {
+        // What is not TCP belongs to the first shard, and comes to the first queue unhashed.
+        let rss = &mut conf.rx_adv_conf.rss_conf;
+        rss.rss_hf = sys::ONWIRE_RSS_TCP & info.flow_type_rss_offloads;
+        if rss.rss_hf != 0 {
+            let key: &'static [u8] = &steering::KEY;
+            let len = info.hash_key_size;
+            if (1..=key.len()).contains(&usize::from(len)) {
+                // The driver only reads it.
+                rss.rss_key = key.as_ptr().cast_mut();
+                rss.rss_key_len = len;
+            }
             conf.rxmode.mq_mode = sys::rte_eth_rx_mq_mode::RTE_ETH_MQ_RX_RSS;
         }
     }

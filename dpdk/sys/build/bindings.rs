@@ -17,7 +17,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_malloc_get_socket_stats",
     "rte_eth_(dev|rx|tx|stats|xstats|link|macaddr|promiscuous|allmulticast|find|iterator)_.*",
     "rte_eth_(link_get_nowait|stats_get|rx_burst|tx_burst|tx_prepare|promiscuous_enable)",
-    "rte_pktmbuf_(pool_init|init|alloc|alloc_bulk|free|free_seg|free_bulk|linearize)",
+    "rte_pktmbuf_(pool_init|init|alloc|alloc_bulk|copy|free|free_seg|free_bulk|linearize)",
     "rte_mbuf_refcnt_update",
     "rte_mempool_(create_empty|set_ops_byname|populate_default|obj_iter)",
     "rte_mempool_(avail_count|in_use_count|put_bulk|free)",

@@ -27,7 +27,8 @@ impl<D: Device> Shard<D> {
             return; // Our own, come back.
         }
         if self.is_own(arp.sender) {
-            if self.neighbors.on_conflict(now, &mut self.counters.neighbor) {
+            if self.neighbors.on_conflict(now, &mut self.counters.neighbor) && self.share.is_first()
+            {
                 self.announce_one(now, arp.sender);
             }
             return;
@@ -45,7 +46,8 @@ impl<D: Device> Shard<D> {
             self.neighbors.on_claim(now, sender, arp.sender_mac, claim, rng, counters);
             self.send_released(now);
         }
-        if asks_us && arp.operation == Operation::Request {
+        // Every shard hears, one answers.
+        if asks_us && arp.operation == Operation::Request && self.share.is_first() {
             self.counters.neighbor.out_replies += 1;
             let reply = Packet {
                 operation: Operation::Reply,

@@ -52,6 +52,21 @@ pub struct Occupancy {
     pub loopback: usize,
 }
 
+impl Occupancy {
+    /// Adds another shard's.
+    pub fn add(&mut self, other: &Self) {
+        let Occupancy { tcp, udp, neighbors, unresolved_packets, fragments, backlog, loopback } =
+            other;
+        self.tcp.add(tcp);
+        self.udp.add(udp);
+        self.neighbors += neighbors;
+        self.unresolved_packets += unresolved_packets;
+        self.fragments += fragments;
+        self.backlog += backlog;
+        self.loopback += loopback;
+    }
+}
+
 impl<D: Device> Shard<D> {
     /// The socket of the TCP connection between these ends.
     #[must_use]

@@ -43,6 +43,7 @@ use crate::rng::Rng;
 use crate::stats::{
     CaptureCounters, IcmpCounters, InterfaceCounters, IpCounters, NeighborCounters, UdpCounters,
 };
+use crate::steering::Share;
 use crate::tcp::{Tcp, TcpCounters, TcpId};
 use crate::time::Instant;
 use crate::udp::{Udp, UdpId};
@@ -125,6 +126,17 @@ impl Counters {
         self.tcp.for_each(|name, value| each("tcp", name, value));
     }
 
+    /// Adds another shard's.
+    pub fn add(&mut self, other: &Self) {
+        let Counters { interface, neighbor, ip, icmp, udp, tcp } = other;
+        self.interface.add(interface);
+        self.neighbor.add(neighbor);
+        self.ip.add(ip);
+        self.icmp.add(icmp);
+        self.udp.add(udp);
+        self.tcp.add(tcp);
+    }
+
     /// Layer, name and meaning of every counter, in order.
     pub fn table() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
         let layers = [
@@ -150,6 +162,8 @@ pub struct Shard<D: Device> {
     coalesce: bool,
     mac: MacAddr,
     mtu: u16,
+    /// The flows that are ours; the first shard speaks for the host.
+    share: Share,
     /// The largest IP packet that one buffer should hold on routes without a smaller MTU.
     piece: u16,
     ip: Ip,
@@ -215,11 +229,12 @@ impl<D: Device> Shard<D> {
         let offloads = device.offloads();
         let mut tcp = config.tcp;
         tcp.unit_segments = segmentation::unit_segments(config, &offloads);
-        Shard {
+        let mut shard = Shard {
             offloads,
             coalesce: config.coalesce,
             mac: device.mac(),
             mtu,
+            share: config.share,
             piece,
             ip: Ip::new(&config.addresses, &config.routes, config.loopback, mtu),
             identification: Identification::new(&mut rng),
@@ -239,7 +254,9 @@ impl<D: Device> Shard<D> {
             loopback: VecDeque::with_capacity(loopback_limit),
             loopback_limit,
             device,
-        }
+        };
+        shard.tcp.set_share(config.share);
+        shard
     }
 
     /// One turn: receives (a bounded number of bursts), runs the timers that are due, sends.
@@ -291,7 +308,7 @@ impl<D: Device> Shard<D> {
         self.tcp.on_timeouts(tcp_context!(self, now));
         self.neighbors.on_timeouts(now, &mut self.counters.neighbor);
         self.reassembly.on_timeouts(now, &mut self.counters.ip);
-        if self.neighbors.poll_announcement(now) {
+        if self.neighbors.poll_announcement(now) && self.share.is_first() {
             self.announce(now);
         }
         self.send_solicits(now);
@@ -322,6 +339,13 @@ impl<D: Device> Shard<D> {
         }
         let crate::socket::Event { socket, owner, readiness, edges } = self.udp.poll_event()?;
         Some(Event { socket: SocketId::Udp(socket), owner, readiness, edges })
+    }
+
+    /// Whether [`Shard::poll_event`] may have something to tell.
+    #[inline]
+    #[must_use]
+    pub fn has_events(&self) -> bool {
+        self.tcp.has_events() || self.udp.has_events()
     }
 
     /// After the holder of the lock died: nothing half-done can be trusted, so every connection

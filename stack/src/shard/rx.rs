@@ -2,6 +2,7 @@
 
 use super::gro::{Look, Run};
 use super::{RX_BURSTS, Shard, tcp_context, udp_context};
+use crate::addr::MacAddr;
 use crate::capture::Direction;
 use crate::device::{BURST, Burst, Device};
 use crate::ip::reassembly::Whole;
@@ -12,7 +13,7 @@ use crate::udp::{Arrived, Delivery};
 use crate::wire::checksum::{Sum, pseudo_header};
 use crate::wire::ethernet::{self, EtherType};
 use crate::wire::icmpv4::{self, unreachable};
-use crate::wire::ipv4::{Header, Malformed, Protocol, Verify};
+use crate::wire::ipv4::{self, ChecksumBy, Header, Malformed, Protocol, Verify};
 
 /// Buffers behind the first that a datagram may come in.
 const MAX_PARTS: usize = 48;
@@ -315,8 +316,40 @@ impl<D: Device> Shard<D> {
                     return;
                 }
             }
+            if !self.is_ours(&inbound) {
+                return self.pass_on(inbound);
+            }
         }
         self.tcp.on_packet(tcp_context!(self, now), meta, inbound.first);
+    }
+
+    /// Whether a segment's flow is this shard's. Only fragments come without having been asked this.
+    fn is_ours(&self, inbound: &Inbound<'_, D::Buffer>) -> bool {
+        let Some([a, b, c, d]) = inbound.first.data().first_chunk::<4>() else { return true };
+        let ports = [u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d])];
+        let Header { source, destination, .. } = inbound.header;
+        inbound.arrival == Arrival::Loopback || self.share.has([source, destination], ports)
+    }
+
+    /// Gives a segment that is whole now to its shard, as the frame that it might have come in.
+    fn pass_on(&mut self, inbound: Inbound<'_, D::Buffer>) {
+        let Inbound { header, mut first, .. } = inbound;
+        let header = Header {
+            header_len: ipv4::HEADER_LEN as u8,
+            total_len: (ipv4::HEADER_LEN + first.data().len()) as u16,
+            more_fragments: false,
+            fragment_offset: 0,
+            ..header
+        };
+        if first.headroom() < ipv4::HEADER_LEN + ethernet::HEADER_LEN {
+            self.counters.ip.reassembly_too_large += 1;
+            return;
+        }
+        header.emit(first.prepend(ipv4::HEADER_LEN), ChecksumBy::Stack);
+        let (destination, source) = (self.mac, MacAddr::default());
+        let link = ethernet::Header { destination, source, ether_type: EtherType::Ipv4 };
+        link.emit(first.prepend(ethernet::HEADER_LEN));
+        self.device.hand_over(first);
     }
 
     /// A packet's octets in one buffer, if they fit.

@@ -5,6 +5,7 @@ mod errors;
 mod idle;
 mod loopback;
 mod offload;
+mod share;
 mod tcp;
 mod udp;
 mod wire;

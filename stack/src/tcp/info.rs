@@ -126,3 +126,27 @@ pub struct Occupancy {
     /// Answers waiting to be sent.
     pub replies: usize,
 }
+
+impl Occupancy {
+    /// Adds another shard's.
+    pub fn add(&mut self, other: &Self) {
+        let Occupancy {
+            sockets,
+            openings,
+            connections,
+            time_wait,
+            segments,
+            demux,
+            timers,
+            replies,
+        } = other;
+        self.sockets += sockets;
+        self.openings += openings;
+        self.connections += connections;
+        self.time_wait += time_wait;
+        self.segments += segments;
+        self.demux += demux;
+        self.timers += timers;
+        self.replies += replies;
+    }
+}

@@ -56,6 +56,7 @@ use crate::collections::{Handle, IndexList, Slab, TimerWheel};
 use crate::config::{Capacity, FastOpenKey, TcpConfig};
 use crate::packet::{Allocator, Buffer};
 use crate::rng::{HashKey, Rng, TableKey};
+use crate::steering::Share;
 use crate::time::Instant;
 use connection::Rare;
 use demux::Demux;
@@ -215,6 +216,11 @@ impl<B: Buffer> Tcp<B> {
             orphans: 0,
             latest: Instant::ZERO,
         }
+    }
+
+    /// Connections choose ports whose flows are in this share.
+    pub fn set_share(&mut self, share: Share) {
+        self.ports.share = share;
     }
 }
 

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::packet::Buffer;
 use crate::rng::Rng;
 use crate::socket::Family;
+use crate::steering::Share;
 use crate::time::Instant;
 use core::net::{IpAddr, SocketAddr};
 
@@ -28,6 +29,8 @@ pub(crate) struct Ports {
     pub ephemeral: (u16, u16),
     /// Moves on with every choice, per bucket of destinations (RFC 6056 §3.3.4).
     pub counters: [u32; 16],
+    /// The flows that are this shard's.
+    pub share: Share,
 }
 
 impl Ports {
@@ -38,6 +41,7 @@ impl Ports {
             time_waits: vec![0; PORTS],
             ephemeral: (ephemeral.0.max(1), ephemeral.1.max(ephemeral.0).max(1)),
             counters: [0; 16],
+            share: Share::ALL,
         }
     }
 
@@ -170,6 +174,9 @@ impl<B: Buffer> Tcp<B> {
         for i in 0..self.ports.count() + 1 {
             let port = self.ports.candidate(offset, i, 0);
             let tuple = Tuple { local_port: port, ..blank };
+            if !self.is_home(&tuple) {
+                continue;
+            }
             // A port that a program bound on purpose is not for others to use.
             let taken = self.ports.bound.iter(u32::from(port)).any(|other| {
                 self.sockets.at(other).is_some_and(|s| s.binding != Binding::Automatic)
@@ -182,6 +189,16 @@ impl<B: Buffer> Tcp<B> {
             }
         }
         None
+    }
+
+    /// Whether what the peer answers belongs to this shard.
+    fn is_home(&self, tuple: &Tuple) -> bool {
+        match (tuple.local, tuple.remote) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => {
+                self.ports.share.has([local, remote], [tuple.local_port, tuple.remote_port])
+            }
+            _ => true,
+        }
     }
 
     /// Whether no connection has this tuple, but for one in TIME-WAIT that may be replaced.

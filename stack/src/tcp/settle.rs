@@ -449,6 +449,12 @@ impl<B: Buffer> Tcp<B> {
         }
     }
 
+    /// Whether [`Tcp::poll_event`] may have something to tell.
+    #[inline]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// The next socket that became readier, or saw a new edge; call until `None`.
     pub fn poll_event(&mut self) -> Option<Event<TcpId>> {
         while let Some(index) = self.events.pop_front() {

@@ -97,6 +97,18 @@ pub struct Occupancy {
     pub errors: usize,
 }
 
+impl Occupancy {
+    /// Adds another shard's.
+    pub fn add(&mut self, other: &Self) {
+        let Occupancy { sockets, datagrams, parts, transmits, errors } = other;
+        self.sockets += sockets;
+        self.datagrams += datagrams;
+        self.parts += parts;
+        self.transmits += transmits;
+        self.errors += errors;
+    }
+}
+
 /// Every UDP socket of a shard.
 #[derive(Debug)]
 pub struct Udp<B: Buffer> {
@@ -256,6 +268,12 @@ impl<B: Buffer> Udp<B> {
             ready |= Readiness::WRITABLE | Readiness::WRITE_NORMAL | Readiness::WRITE_BAND;
         }
         ready
+    }
+
+    /// Whether [`Udp::poll_event`] may have something to tell.
+    #[inline]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
     }
 
     /// The next socket that became readier, or heard something new; call until `None`.

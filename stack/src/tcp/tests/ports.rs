@@ -1,6 +1,7 @@
 //! bind(2) as on Linux, and ephemeral ports (RFC 6056).
 
 use crate::error::Error;
+use crate::steering::{Share, hash, shard_of};
 use crate::tcp::testing::{PEER, Script};
 use core::net::SocketAddr;
 
@@ -77,4 +78,21 @@ fn listening_without_bind_takes_any_port() {
     let id = s.socket();
     s.listen(id, 5).unwrap();
     assert_ne!(s.tcp.local_address(id).unwrap().port(), 0);
+}
+
+#[test]
+fn a_shard_of_several_chooses_ports_whose_answers_come_to_it() {
+    for index in 0..3 {
+        let mut s = Script::new();
+        s.tcp.set_share(Share::new(index, 3));
+        for _ in 0..50 {
+            let id = s.socket();
+            let remote = SocketAddr::new(PEER, 443);
+            s.connect(id, remote).unwrap();
+            let local = s.tcp.local_address(id).unwrap();
+            let (SocketAddr::V4(local), SocketAddr::V4(remote)) = (local, remote) else { panic!() };
+            let flow = hash([*remote.ip(), *local.ip()], [remote.port(), local.port()]);
+            assert_eq!(shard_of(flow, 3), index);
+        }
+    }
 }
