@@ -217,7 +217,8 @@ pub(super) const KEYS: &[Key] = &[
         "Whether work on packets is left to the device, or done for several at once.",
         "give auto or off"
     ),
-    number!("queues", queues, 1..=16, "Queue pairs, each with a shard of the stack and a lock."),
+    // DPDK 22.11 has no virtio-user with more.
+    number!("queues", queues, 1..=8, "Queue pairs, each with a shard of the stack and a lock."),
     plain!("checksum", offloads.checksum, "Checksums by the device.", "give auto or off"),
     plain!(
         "tso",
