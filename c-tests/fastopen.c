@@ -17,6 +17,7 @@ static void served(size_t length)
 {
 	int fd = accept(server, NULL, NULL);
 	MUST(fd >= 0);
+	note_path(fd);
 	memset(got, 0, sizeof got);
 	say("arrived %d", read_full(fd, got, length) == length && is_pattern(got, 0, length));
 	close(fd);
@@ -38,6 +39,7 @@ static void on_connect(void)
 	CALL(send(fd, data, 5000, 0));
 	served(5000);
 	CALL(setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, &value, sizeof value));
+	note_path(fd);
 	close(fd);
 }
 
@@ -48,6 +50,7 @@ static void on_send(void)
 	int fd = client();
 	CALL(sendto(fd, data, 5000, MSG_FASTOPEN, to, sizeof address));
 	served(5000);
+	note_path(fd);
 	close(fd);
 	fd = client();
 	set_nonblocking(fd, true);
@@ -56,11 +59,13 @@ static void on_send(void)
 	CALL(send(fd, data, 3000, 0));
 	served(3000);
 	CALL(sendto(fd, data, 10, MSG_FASTOPEN, to, sizeof address));
+	note_path(fd);
 	close(fd);
 	fd = client();
 	CALL(sendto(fd, data, 0, MSG_FASTOPEN, to, sizeof address));
 	CALL(send(fd, data, 100, 0));
 	served(100);
+	note_path(fd);
 	close(fd);
 }
 
