@@ -133,7 +133,8 @@ def nginx_on_a_link(t, queues):
     server.engine = server.pid
     t.until(lambda: (t.tmp / "link.sock").exists() or t.gone(server), 20, "the link")
     for keep in ([], ["-H", "Connection: close"]):
-        out = t.run(t.onwire("wrk", "-t4", "-c32", "-d2", *keep, "http://10.9.0.1/",
+        # The port: without /etc/services wrk does not know what http is.
+        out = t.run(t.onwire("wrk", "-t4", "-c32", "-d2", *keep, "http://10.9.0.1:80/",
                              queues=queues, **second), timeout=40)
         line = next((line for line in out.splitlines() if "Requests/sec" in line), out)
         t.note(f"{' '.join(keep) or 'keep-alive'}: {line}")
@@ -205,7 +206,7 @@ def test_a_worker_that_is_killed_takes_only_its_own_with_it(t):
         return [int(pid) for pid in path.read_text().split()]
 
     for turn in range(4):
-        load = t.start(["wrk", "-t2", "-c32", "-d2", f"http://{STACK}/"])
+        load = t.start(["wrk", "-t2", "-c32", "-d2", f"http://{STACK}:80/"])
         time.sleep(0.7)
         victim = t.until(children, 5, "workers")[0]
         os.kill(victim, signal.SIGKILL)
