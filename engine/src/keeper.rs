@@ -301,8 +301,8 @@ impl State {
         for lane in held.shards.range() {
             held.shards.at(lane).device_gone(now);
         }
-        held.shared.link.carrier.report();
         held.shared.link.remove();
+        held.shared.link.carrier.report();
         held.dispatch();
         held.wake_all();
         held.settle();

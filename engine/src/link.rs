@@ -54,7 +54,7 @@ impl Link {
         self.owner.store(u32::MAX, Ordering::Relaxed);
         self.removed.store(true, Ordering::Relaxed);
         self.generation.fetch_add(1, Ordering::AcqRel);
-        self.let_go();
+        self.let_go_quietly();
     }
 
     /// Whether the card is gone, or about to be.
@@ -63,14 +63,23 @@ impl Link {
     }
 
     /// The link is lost, which is found where the port would be used, under the lock: if it is the
-    /// card that goes, its removal waits for this process.
+    /// card that goes, its removal waits for this process. Who was not asleep learns of it here.
     #[cold]
     pub(crate) fn let_go(&self) {
-        if self.is_removed() && !LET_GO.swap(true, Ordering::Relaxed) {
+        if self.let_go_quietly() {
+            crate::alloc::allow(|| self.tell());
+        }
+    }
+
+    /// Whether there was something to let go of.
+    fn let_go_quietly(&self) -> bool {
+        let first = self.is_removed() && !LET_GO.swap(true, Ordering::Relaxed);
+        if first {
             // SAFETY: whoever uses the port holds the lock, as this thread does, and looks first
             // whether the link is lost.
             crate::alloc::allow(|| unsafe { dpdk::let_go_of_card() });
         }
+        first
     }
 
     /// Says on standard error what has happened to the cable or the card, once in the family.

@@ -97,7 +97,7 @@ def kernel_package():
 
 def unpack_kernel():
     """A kernel with an index of its modules, and a busybox that needs no library."""
-    if (KERNEL / "ready").exists():
+    if (KERNEL / "ready").exists() and (KERNEL / "bin" / "busybox").exists():
         return
     shutil.rmtree(KERNEL, ignore_errors=True)
     download(kernel_package(), KERNEL)
