@@ -127,6 +127,23 @@ pub fn plain(buffer: &mut iovec) -> msghdr {
     message
 }
 
+/// What can be read octet by octet.
+///
+/// # Safety
+/// Without padding: each octet of a value has a value.
+pub unsafe trait Plain: Copy {}
+
+// SAFETY: numbers.
+unsafe impl Plain for c_int {}
+// SAFETY: numbers.
+unsafe impl Plain for u32 {}
+// SAFETY: numbers.
+unsafe impl Plain for u16 {}
+// SAFETY: numbers.
+unsafe impl Plain for i64 {}
+// SAFETY: an array has no padding between its elements.
+unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
+
 /// Writes control messages into a program's buffer, cutting as Linux's `put_cmsg` does.
 pub struct ControlWriter {
     at: *mut u8,
@@ -167,11 +184,10 @@ impl ControlWriter {
     }
 
     /// Adds a message whose data is a C struct or number.
-    pub fn put_value<T: Copy>(&mut self, level: c_int, kind: c_int, value: T) {
-        // SAFETY: the structs put here are C's, without padding that matters; every octet of a
-        // `T` on the stack can be read.
-        let data =
-            unsafe { core::slice::from_raw_parts((&raw const value).cast::<u8>(), size_of::<T>()) };
+    pub fn put_value<T: Plain>(&mut self, level: c_int, kind: c_int, value: T) {
+        let octets = (&raw const value).cast::<u8>();
+        // SAFETY: `Plain` promises that each of the value's octets has a value.
+        let data = unsafe { core::slice::from_raw_parts(octets, size_of::<T>()) };
         self.put(level, kind, data);
     }
 
@@ -199,6 +215,10 @@ pub struct ExtendedError {
     /// A `sockaddr_in`, zero where nobody is to blame.
     pub offender: [u8; 16],
 }
+
+// SAFETY: three words and four octets, then the address, 32 octets in all: there is no gap.
+unsafe impl Plain for ExtendedError {}
+const _: () = assert!(size_of::<ExtendedError>() == 4 * 4 + 16);
 
 impl ExtendedError {
     /// Sends with `MSG_ZEROCOPY` from number `first` to number `last` are complete, their data

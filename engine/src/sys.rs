@@ -464,7 +464,13 @@ pub fn complain(line: &str) {
     let len = line.len().min(text.len() - 1);
     text[..len].copy_from_slice(&line[..len]);
     text[len] = b'\n';
-    let _ = write(2, &text[..=len]);
+    // A complaint is not worth waiting for: a pipe that nobody empties would hold up the program,
+    // and with it, where a lock is held, its relatives.
+    let mut stderr = [libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 }];
+    let _ = ppoll(&mut stderr, Some(Duration::ZERO), None);
+    if stderr[0].revents & libc::POLLOUT != 0 {
+        let _ = write(2, &text[..=len]);
+    }
 }
 
 /// Closes every descriptor from `first` to `last`, both included.

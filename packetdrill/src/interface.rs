@@ -100,11 +100,12 @@ pub unsafe extern "C" fn packetdrill_interface_init(flags: *const c_char, into: 
 
 /// The functions behind the pointers. Each is as safe as the C function of its name, and is passed
 /// the userdata of [`interface`].
-#[allow(clippy::missing_safety_doc, clippy::undocumented_unsafe_blocks)] // As said just above.
+#[allow(clippy::missing_safety_doc)] // As said just above.
 mod c {
     use super::*;
 
     fn station<'a>(userdata: Userdata) -> &'a Station {
+        // SAFETY: the userdata that `interface` gave, which is never freed.
         unsafe { &*userdata.cast::<Station>() }
     }
 
@@ -114,6 +115,7 @@ mod c {
 
     /// A message of several buffers and nothing else.
     fn many(buffers: *const iovec, count: c_int) -> msghdr {
+        // SAFETY: numbers and pointers, for which zero is a value.
         let mut message: msghdr = unsafe { core::mem::zeroed() };
         message.msg_iov = buffers.cast_mut();
         message.msg_iovlen = count.max(0) as usize;
@@ -132,6 +134,7 @@ mod c {
         address: *const sockaddr,
         len: socklen_t,
     ) -> c_int {
+        // SAFETY: the caller's pointers are good for the C function of this name.
         answer(|| sockets::bind(station(u), fd, unsafe { sockets::decode(address, len) }?))
     }
 
@@ -147,6 +150,7 @@ mod c {
     ) -> c_int {
         answer(|| {
             let (fd, peer) = sockets::accept(station(u), fd)?;
+            // SAFETY: the caller's pointers are good for the C function of this name.
             unsafe { sockets::encode(peer, address, len) };
             Ok(fd)
         })
@@ -159,6 +163,7 @@ mod c {
         len: socklen_t,
     ) -> c_int {
         answer(|| {
+            // SAFETY: the caller's pointers are good for the C function of this name.
             let remote = unsafe { sockets::decode(address, len) }?;
             let nonblocking = station(u).call(|world| world.socket(fd))?.nonblocking;
             sockets::connect(station(u), fd, remote, None, nonblocking).map(|_| 0)
@@ -171,6 +176,7 @@ mod c {
         buffer: *mut c_void,
         len: size_t,
     ) -> ssize_t {
+        // SAFETY: the caller's pointers are good for the C function of this name.
         unsafe { recv(u, fd, buffer, len, 0) }
     }
 
@@ -181,6 +187,7 @@ mod c {
         count: c_int,
     ) -> ssize_t {
         let mut message = many(buffers, count);
+        // SAFETY: the caller's pointers are good for the C function of this name.
         answer(|| size(unsafe { data::receive(station(u), fd, &mut message, 0) }))
     }
 
@@ -193,6 +200,7 @@ mod c {
     ) -> ssize_t {
         answer(|| {
             one(buffer, len, |message| {
+                // SAFETY: the caller's pointers are good for the C function of this name.
                 size(unsafe { data::receive(station(u), fd, message, flags) })
             })
         })
@@ -211,10 +219,13 @@ mod c {
             one(buffer, len, |message| {
                 if !address.is_null() && !address_len.is_null() {
                     message.msg_name = address.cast();
+                    // SAFETY: the caller's pointers are good for the C function of this name.
                     message.msg_namelen = unsafe { *address_len };
                 }
+                // SAFETY: the caller's pointers are good for the C function of this name.
                 let received = size(unsafe { data::receive(station(u), fd, message, flags) });
                 if received.is_ok() && !address_len.is_null() {
+                    // SAFETY: the caller's pointers are good for the C function of this name.
                     unsafe { *address_len = message.msg_namelen };
                 }
                 received
@@ -228,6 +239,7 @@ mod c {
         message: *mut msghdr,
         flags: c_int,
     ) -> ssize_t {
+        // SAFETY: the caller's pointers are good for the C function of this name.
         answer(|| size(unsafe { data::receive(station(u), fd, &mut *message, flags) }))
     }
 
@@ -237,6 +249,7 @@ mod c {
         buffer: *const c_void,
         len: size_t,
     ) -> ssize_t {
+        // SAFETY: the caller's pointers are good for the C function of this name.
         unsafe { send(u, fd, buffer, len, 0) }
     }
 
@@ -247,6 +260,7 @@ mod c {
         count: c_int,
     ) -> ssize_t {
         let message = many(buffers, count);
+        // SAFETY: the caller's pointers are good for the C function of this name.
         answer(|| size(unsafe { data::send(station(u), fd, &message, 0) }))
     }
 
@@ -257,6 +271,7 @@ mod c {
         len: size_t,
         flags: c_int,
     ) -> ssize_t {
+        // SAFETY: the caller's pointers are good for the C function of this name.
         unsafe { sendto(u, fd, buffer, len, flags, core::ptr::null(), 0) }
     }
 
@@ -273,6 +288,7 @@ mod c {
             one(buffer, len, |message| {
                 message.msg_name = address.cast_mut().cast();
                 message.msg_namelen = address_len;
+                // SAFETY: the caller's pointers are good for the C function of this name.
                 size(unsafe { data::send(station(u), fd, message, flags) })
             })
         })
@@ -284,6 +300,7 @@ mod c {
         message: *const msghdr,
         flags: c_int,
     ) -> ssize_t {
+        // SAFETY: the caller's pointers are good for the C function of this name.
         answer(|| size(unsafe { data::send(station(u), fd, &*message, flags) }))
     }
 
@@ -297,6 +314,7 @@ mod c {
         request: c_ulong,
         value: *mut c_int,
     ) -> c_int {
+        // SAFETY: the caller's pointers are good for the C function of this name.
         answer(|| unsafe { options::ioctl(station(u), fd, request, value) })
     }
 
@@ -316,6 +334,7 @@ mod c {
         value: *mut c_void,
         len: *mut socklen_t,
     ) -> c_int {
+        // SAFETY: the caller's pointers are good for the C function of this name.
         answer(|| unsafe {
             let Some(octets) = options::get(station(u), fd, level, name)? else {
                 let from_kernel = options::kernel_getsockopt(fd, level, name, value, len);
@@ -350,12 +369,14 @@ mod c {
         let fds = if count == 0 {
             &mut []
         } else {
+            // SAFETY: the caller's pointers are good for the C function of this name.
             unsafe { core::slice::from_raw_parts_mut(fds, count as usize) }
         };
         answer(|| Ok(readiness::poll(station(u), fds, timeout)))
     }
 
     pub unsafe extern "C" fn netdev_send(u: Userdata, packet: *const c_void, len: size_t) -> c_int {
+        // SAFETY: the caller's pointers are good for the C function of this name.
         station(u).arrive(unsafe { core::slice::from_raw_parts(packet.cast(), len) });
         0
     }
@@ -366,6 +387,7 @@ mod c {
         len: *mut size_t,
         time_usecs: *mut c_longlong,
     ) -> c_int {
+        // SAFETY: the caller's pointers are good for the C function of this name.
         unsafe {
             let Some((octets, at)) = station(u).depart() else {
                 *len = 0;
@@ -391,6 +413,7 @@ mod c {
     ) -> c_int {
         let micros = station(u).time().as_micros() as c_long;
         let now = timeval { tv_sec: micros / 1_000_000, tv_usec: micros % 1_000_000 };
+        // SAFETY: the caller's pointers are good for the C function of this name.
         unsafe { time.write(now) };
         0
     }
@@ -407,6 +430,7 @@ mod c {
         event: *mut epoll_event,
     ) -> c_int {
         let none = epoll_event { events: 0, u64: 0 };
+        // SAFETY: the caller's pointers are good for the C function of this name.
         let event = if event.is_null() { none } else { unsafe { event.read_unaligned() } };
         answer(|| readiness::epoll_ctl(station(u), set, operation, fd, event))
     }
@@ -421,12 +445,14 @@ mod c {
         answer(|| {
             let most = usize::try_from(most).map_err(|_| Errno::EINVAL)?;
             let ready = readiness::epoll_wait(station(u), set, most, timeout)?;
+            // SAFETY: the caller's pointers are good for the C function of this name.
             unsafe { core::ptr::copy_nonoverlapping(ready.as_ptr(), events, ready.len()) };
             Ok(ready.len() as c_int)
         })
     }
 
     pub unsafe extern "C" fn pipe(_: Userdata, ends: *mut c_int) -> c_int {
+        // SAFETY: the caller's array of two.
         unsafe { libc::pipe(ends) }
     }
 

@@ -8,7 +8,7 @@ use crate::descriptors::Open;
 use crate::errno::{self, Errno};
 use crate::hook::real;
 use crate::mapped::Target;
-use crate::messages::{self, ControlWriter};
+use crate::messages::{self, ControlWriter, ExtendedError};
 use crate::policy::{self, BOUND_STACK, TIMESTAMP_NS};
 use crate::raw_syscall;
 use crate::waiting::Waiter;
@@ -184,20 +184,6 @@ fn wall_clock(at: Instant, now: Instant) -> Duration {
     today.saturating_sub(now.saturating_since(at))
 }
 
-/// `struct sock_extended_err` and the offender's address behind it.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct ExtendedError {
-    errno: u32,
-    origin: u8,
-    kind: u8,
-    code: u8,
-    pad: u8,
-    info: u32,
-    data: u32,
-    offender: libc::sockaddr_in,
-}
-
 /// `MSG_ERRQUEUE`: the next report of ICMP; never waits.
 ///
 /// # Safety
@@ -235,24 +221,20 @@ fn extended(report: &ErrorReport) -> ExtendedError {
     const LOCAL: u8 = 1;
     const ICMP: u8 = 2;
     let report = &report.report;
-    let offender = match report.offender {
-        Some(IpAddr::V4(ip)) => ip,
-        _ => Ipv4Addr::UNSPECIFIED,
-    };
+    let mut offender = [0; 16];
+    if let Some(ip) = report.offender {
+        let ip = if let IpAddr::V4(ip) = ip { ip } else { Ipv4Addr::UNSPECIFIED };
+        offender[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
+        offender[4..8].copy_from_slice(&ip.octets());
+    }
     ExtendedError {
         errno: Errno::from(report.error).0 as u32,
         origin: if report.origin == ErrorOrigin::Local { LOCAL } else { ICMP },
         kind: report.kind,
         code: report.code,
-        pad: 0,
         info: report.info,
-        data: 0,
-        offender: libc::sockaddr_in {
-            sin_family: if report.offender.is_some() { libc::AF_INET as u16 } else { 0 },
-            sin_port: 0,
-            sin_addr: libc::in_addr { s_addr: offender.to_bits().to_be() },
-            sin_zero: [0; 8],
-        },
+        offender,
+        ..ExtendedError::default()
     }
 }
 

@@ -441,6 +441,16 @@ unsafe fn set_special(open: &Open, which: Special, given: &Given) -> Result<c_in
     }
     // SAFETY: as the caller says.
     unsafe { given.to_kernel(fd) }?;
+    // SAFETY: as the caller says.
+    unsafe { take_from_kernel(open, which, given) }
+}
+
+/// The kernel has taken the value, and refused what it refuses: the stack takes over what it kept.
+///
+/// # Safety
+/// As [`set_special`].
+unsafe fn take_from_kernel(open: &Open, which: Special, given: &Given) -> Result<c_int, Errno> {
+    let fd = open.fd;
     match which {
         Special::SendBuffer => {
             let kept = kernel_int(fd, libc::SOL_SOCKET, libc::SO_SNDBUF)?;
