@@ -117,6 +117,12 @@ impl Shards {
     /// Their timers are to be asked anew.
     #[inline]
     pub(crate) fn forget_due(&mut self) {
+        if let [only] = self.lanes {
+            assert!(self.held == (0..1), "a shard that is not held");
+            // SAFETY: its lock is held, and nobody else has a reference: see `new`.
+            unsafe { (*only.state.get()).due = Due::UNKNOWN };
+            return;
+        }
         for lane in self.range() {
             self.state(lane).due = Due::UNKNOWN;
         }
@@ -125,6 +131,9 @@ impl Shards {
     /// The next timeout of those held, remembered while nothing changes.
     #[inline]
     pub(crate) fn next_timeout(&mut self) -> Instant {
+        if self.lanes.len() == 1 {
+            return self.state(0).next_timeout();
+        }
         let mut next = Instant::FAR_FUTURE;
         for lane in self.range() {
             next = next.min(self.state(lane).next_timeout());

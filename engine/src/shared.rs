@@ -297,6 +297,9 @@ impl Held<'_> {
     /// Passes events on.
     #[inline]
     pub(crate) fn dispatch(&mut self) {
+        if !self.shared.is_several() {
+            return self.world.dispatch(0, self.shards.first(), self.shared, self.wakes);
+        }
         for lane in self.shards.range() {
             self.world.dispatch(lane, self.shards.at(lane), self.shared, self.wakes);
         }

@@ -293,7 +293,9 @@ impl Engine {
         }
         if !driven {
             held.drive();
-            if let Some(answer) = quest.attempt(&mut held)? {
+            if quest.has_changed(self.shared)
+                && let Some(answer) = quest.attempt(&mut held)?
+            {
                 return Ok(Some(answer));
             }
         }

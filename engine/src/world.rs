@@ -162,6 +162,18 @@ impl World {
         shared: &Shared,
         wakes: &mut Wakes,
     ) {
+        if shard.has_events() {
+            self.dispatch_events(lane, shard, shared, wakes);
+        }
+    }
+
+    fn dispatch_events(
+        &mut self,
+        lane: usize,
+        shard: &mut Shard,
+        shared: &Shared,
+        wakes: &mut Wakes,
+    ) {
         while let Some(event) = shard.poll_event() {
             if let Some(file) = FileId::from_bits(event.owner)
                 && self.files.get(file.handle()).is_some()
@@ -207,9 +219,11 @@ impl World {
         shared: &Shared,
         wakes: &mut Wakes,
     ) {
-        self.wake_waiters(file, readiness, shared, wakes);
         let Some(links) = self.files.at(file) else { return };
         let mut at = links.entries.first();
+        if !links.waiters.is_empty() {
+            self.wake_waiters(file, readiness, shared, wakes);
+        }
         let mut exclusive_woken = false;
         while let Some(index) = at {
             let Some(entry) = self.entries.at(index) else { return };

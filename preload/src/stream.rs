@@ -71,13 +71,83 @@ pub unsafe fn receive_into(
     if isize::try_from(count).is_err() {
         return Err(Errno::EINVAL);
     }
-    if count == 0 {
-        return octets(open, &mut [], flags);
+    octets_into(open, &mut Raw { at: into.cast(), len: count, checked: 0 }, flags)
+}
+
+/// One buffer of the program's, of which no more is looked at than what is written: it may be large,
+/// and what comes small.
+struct Raw {
+    at: *mut u8,
+    len: usize,
+    /// So much of it is there.
+    checked: usize,
+}
+
+impl Room for Raw {
+    fn len(&self) -> usize {
+        self.len
     }
-    memory::writable(into, count)?;
-    // SAFETY: checked to be there, and the program's.
-    let room = unsafe { core::slice::from_raw_parts_mut(into.cast::<u8>(), count) };
-    octets(open, &mut [IoSliceMut::new(room)], flags)
+
+    #[inline]
+    fn with<R>(
+        &mut self,
+        available: usize,
+        f: impl FnOnce(&mut [IoSliceMut<'_>]) -> R,
+    ) -> Result<R, Errno> {
+        let len = self.len.min(available.max(1));
+        if len > self.checked {
+            memory::writable(self.at.wrapping_add(self.checked), len - self.checked)?;
+            self.checked = len;
+        }
+        if len == 0 {
+            return Ok(f(&mut []));
+        }
+        // SAFETY: checked to be there, and the program's, who leaves it alone during the call.
+        let room = unsafe { core::slice::from_raw_parts_mut(self.at, len) };
+        Ok(f(&mut [IoSliceMut::new(room)]))
+    }
+
+    #[inline]
+    fn advance(&mut self, n: usize) {
+        self.at = self.at.wrapping_add(n);
+        self.len -= n;
+        self.checked -= n;
+    }
+}
+
+/// Where received octets go.
+trait Room {
+    /// How many it takes.
+    fn len(&self) -> usize;
+    /// Runs `f` on as much of it as `available` octets can fill.
+    fn with<R>(
+        &mut self,
+        available: usize,
+        f: impl FnOnce(&mut [IoSliceMut<'_>]) -> R,
+    ) -> Result<R, Errno>;
+    /// The first `n` are filled.
+    fn advance(&mut self, n: usize);
+}
+
+/// Buffers that have been checked.
+struct Checked<'a, 'b>(&'a mut [IoSliceMut<'b>]);
+
+impl Room for Checked<'_, '_> {
+    fn len(&self) -> usize {
+        self.0.iter().map(|slice| slice.len()).sum()
+    }
+
+    fn with<R>(
+        &mut self,
+        _: usize,
+        f: impl FnOnce(&mut [IoSliceMut<'_>]) -> R,
+    ) -> Result<R, Errno> {
+        Ok(f(self.0))
+    }
+
+    fn advance(&mut self, n: usize) {
+        IoSliceMut::advance_slices(&mut self.0, n);
+    }
 }
 
 /// Sends one buffer.
@@ -150,15 +220,19 @@ fn waits(open: &Open, flags: c_int, timeout: Wait) -> Wait {
 /// # Errors
 /// As recv(2).
 pub fn octets(open: &Open, room: &mut [IoSliceMut<'_>], flags: c_int) -> Result<usize, Errno> {
+    octets_into(open, &mut Checked(room), flags)
+}
+
+fn octets_into(open: &Open, room: &mut impl Room, flags: c_int) -> Result<usize, Errno> {
     let how = ReceiveFlags {
         peek: flags & libc::MSG_PEEK != 0,
         urgent: flags & libc::MSG_OOB != 0,
         truncate: flags & libc::MSG_TRUNC != 0,
     };
-    let whole: usize = room.iter().map(|slice| slice.len()).sum();
+    let whole = room.len();
     let wait = if how.urgent { Wait::No } else { waits(open, flags, Wait::ReceiveTimeout) };
     let all = flags & libc::MSG_WAITALL != 0;
-    let mut rest = room;
+    let mut fault = None;
     let mut done = 0;
     let handlers = signals::handlers();
     let outcome = open.engine.blocking(open.id, Readiness::READABLE, wait, |shard, socket, now| {
@@ -168,7 +242,13 @@ pub fn octets(open: &Open, room: &mut [IoSliceMut<'_>], flags: c_int) -> Result<
         let low_water = shard.options(socket)?.receive_low_water as usize;
         let target = if all { whole } else { low_water.clamp(1, whole.max(1)) };
         loop {
-            let n = match shard.receive(now, socket, rest, how) {
+            let available = shard.receive_hint(socket).unwrap_or(0) as usize;
+            let received = room.with(available, |room| shard.receive(now, socket, room, how));
+            let received = received.unwrap_or_else(|errno| {
+                fault = Some(errno);
+                Err(Error::InvalidArgument)
+            });
+            let n = match received {
                 Ok(received) => received.len,
                 Err(Error::WouldBlock) => return Err(Error::WouldBlock),
                 // What came before an error is told first.
@@ -185,13 +265,13 @@ pub fn octets(open: &Open, room: &mut [IoSliceMut<'_>], flags: c_int) -> Result<
             if n == 0 || done >= target {
                 return Ok(());
             }
-            IoSliceMut::advance_slices(&mut rest, n);
+            room.advance(n);
         }
     });
     match outcome {
         Ok(()) => Ok(done),
         Err(_) if done > 0 => Ok(done),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(fault.unwrap_or_else(|| error.into())),
     }
 }
 

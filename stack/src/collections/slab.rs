@@ -195,6 +195,17 @@ impl<T> Slab<T> {
         }
     }
 
+    /// Drops the value in place `index`, where it lies: [`Slab::remove_at`] without moving it out.
+    #[inline]
+    pub fn discard_at(&mut self, index: u32) {
+        let Some(entry) = self.entries.get_mut(index as usize) else { return };
+        if let Content::Used(_) = entry.content {
+            entry.content = Content::Free { next: self.free };
+            self.free = Some(index);
+            self.len -= 1;
+        }
+    }
+
     /// Every value with its handle, by place.
     pub fn iter(&self) -> impl Iterator<Item = (Handle, &T)> {
         self.entries.iter().enumerate().filter_map(|(index, entry)| {

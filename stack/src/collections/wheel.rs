@@ -22,6 +22,9 @@ pub struct TimerWheel {
     /// A node for each key. All-zero memory is a key that was never armed, and not touched.
     nodes: Vec<[u32; 4]>,
     elapsed: u64,
+    /// No timer fires before this tick: whoever waits asks with every turn. What is disarmed leaves
+    /// it as it is, the next look at what is due finds it anew.
+    soonest: u64,
     len: usize,
 }
 
@@ -60,6 +63,7 @@ impl TimerWheel {
             occupied: [0; LEVELS],
             nodes: vec![[0; 4]; keys],
             elapsed: 0,
+            soonest: u64::MAX,
             len: 0,
         }
     }
@@ -77,6 +81,7 @@ impl TimerWheel {
     }
 
     /// When `key` will fire, rounded up to a tick; `None` if it is not armed.
+    #[inline]
     #[must_use]
     pub fn deadline(&self, key: u32) -> Option<Instant> {
         let node = self.nodes.get(key as usize)?;
@@ -95,6 +100,7 @@ impl TimerWheel {
         let tick = (shifted + u64::from(!exact)).min(LAST_TICK);
         let node = &mut self.nodes[key as usize];
         (node[TICK], node[SLOT]) = (tick as u32, (tick >> 32 << 16) as u32);
+        self.soonest = self.soonest.min(tick);
         self.place(key);
         self.len += 1;
     }
@@ -121,22 +127,23 @@ impl TimerWheel {
                     self.elapsed = self.elapsed.max(start);
                     self.cascade(slot);
                 }
-                _ => {
+                next => {
                     self.elapsed = self.elapsed.max(now);
+                    self.soonest = next.map_or(u64::MAX, |(_, start)| start);
                     return None;
                 }
             }
         }
     }
 
-    /// No timer fires before this moment: exact within a tick for near timers, a lower bound for
-    /// far ones.
+    /// No timer fires before this moment, a lower bound.
+    #[inline]
     #[must_use]
     pub fn next_expiry(&self) -> Option<Instant> {
         if self.heads[DUE] != 0 {
             return Some(from_ticks(self.elapsed));
         }
-        self.earliest_slot().map(|(_, start)| from_ticks(start))
+        (self.len > 0).then(|| from_ticks(self.soonest))
     }
 
     /// The first slot with something in it, and the tick at which it begins. Placing by the

@@ -249,7 +249,12 @@ impl<D: Device> Shard<D> {
         flags: SendFlags,
     ) -> Result<usize, Error> {
         let sent = match id {
-            SocketId::Tcp(id) => self.tcp.send(tcp_context!(self, now), id, data, flags),
+            SocketId::Tcp(id) => {
+                if self.send_at_once(now, id, data, flags) {
+                    return Ok(data.iter().map(|slice| slice.len()).sum());
+                }
+                self.tcp.send(tcp_context!(self, now), id, data, flags)
+            }
             SocketId::Udp(id) => {
                 let path = self.path(now, id, to, control, flags)?;
                 self.udp.send(udp_context!(self, now), id, &path, data, flags)

@@ -13,13 +13,15 @@ use crate::device::BURST;
 use crate::device::Device;
 use crate::ip::Hop;
 use crate::packet::{Buffer, L4Checksum, RxChecksum, Transmit, TxOffload};
-use crate::tcp::Flow;
+use crate::socket::SendFlags;
+use crate::tcp::{Flow, TcpId};
 use crate::time::Instant;
 use crate::wire::checksum::{Sum, pseudo_header_v4};
 use crate::wire::ethernet::HEADER_LEN as ETHERNET;
 use crate::wire::ipv4::HEADER_LEN as IPV4;
 use arrayvec::ArrayVec;
 use core::net::{IpAddr, Ipv4Addr};
+use std::io::IoSlice;
 
 /// Octets in front of a TCP header.
 const HEADERS: usize = ETHERNET + IPV4;
@@ -151,6 +153,34 @@ impl<D: Device> Shard<D> {
         let ip = (plain.hop_limit, plain.traffic_class);
         self.tcp.on_connected(tcp_context!(self, now), socket, ip, frame);
         None
+    }
+
+    /// Sends a program's data as one segment, past every list, if nothing else is to be sent; else
+    /// nothing has changed.
+    #[inline]
+    pub(super) fn send_at_once(
+        &mut self,
+        now: Instant,
+        id: TcpId,
+        data: &[IoSlice<'_>],
+        flags: SendFlags,
+    ) -> bool {
+        let idle = self.frames.is_empty()
+            && self.backlog.is_empty()
+            && self.loopback.is_empty()
+            && !self.udp.wants_transmit();
+        if !idle {
+            return false;
+        }
+        let sent = self.tcp.send_at_once(tcp_context!(self, now), id, data, flags);
+        let Some(transmit) = sent else { return false };
+        if let Some(transmit) = self.send_quickly(now, transmit) {
+            self.send_tcp(now, transmit);
+            // To ourselves, perhaps.
+            self.transmit(now);
+        }
+        self.send_frames();
+        true
     }
 
     /// Sends a segment to a neighbor that is known; gives others back as they are.

@@ -98,7 +98,7 @@ impl<D: Device> Shard<D> {
     }
 
     #[cold]
-    fn send_tcp(&mut self, now: Instant, transmit: Transmit<D::Buffer>) {
+    pub(super) fn send_tcp(&mut self, now: Instant, transmit: Transmit<D::Buffer>) {
         if transmit.segment_size > 0 {
             return self.send_unit(now, transmit);
         }

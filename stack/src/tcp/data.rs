@@ -131,7 +131,10 @@ impl<B: Buffer> Tcp<B> {
         }
         if !flags.peek {
             c.after_read(cx.now, self.option_sets.get(socket.options), most);
-            self.settle(cx, id.0.index());
+            // Reading sets no timer; it may ask for an acknowledgment.
+            if c.wants_transmit() || !c.edges.is_empty() || c.state != State::Established {
+                self.settle(cx, id.0.index());
+            }
             self.feed_starved(cx);
         }
         Ok(n as usize)

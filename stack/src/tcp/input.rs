@@ -139,12 +139,15 @@ impl Connection {
         } else {
             env.cx.counters.predicted_data += 1;
         }
-        if self.step_5_ack(env, arrival) == Step::Continue && arrival.len > 0 {
+        let go_on =
+            self.take_plain_ack(env, arrival) || self.step_5_ack(env, arrival) == Step::Continue;
+        if go_on && arrival.len > 0 && !self.take_plain_text(env, arrival) {
             let _ = self.step_7_text(env, arrival);
         }
     }
 
-    fn store_timestamp<B>(&mut self, now: Instant, arrival: &Arrival<'_, B>) {
+    #[inline]
+    pub(super) fn store_timestamp<B>(&mut self, now: Instant, arrival: &Arrival<'_, B>) {
         //= RFC 7323 §4.3: only a segment that spans what we acknowledged last.
         if let Some(ts) = arrival.header.timestamps
             && self.negotiated.timestamps
@@ -419,7 +422,8 @@ impl Connection {
     }
 
     /// RFC 9293 §3.10.7.4, fifth step: SND.WND. Returns whether it changed.
-    fn update_window(&mut self, header: &Header) -> bool {
+    #[inline]
+    pub(super) fn update_window(&mut self, header: &Header) -> bool {
         let window = u32::from(header.window) << self.negotiated.send_shift;
         let newer = header.ack.after(self.send.una)
             || header.seq.after(self.send.wl1)

@@ -30,6 +30,7 @@ mod opening;
 mod option_sets;
 mod output;
 mod path;
+mod plain;
 mod pmtud;
 mod ports;
 mod queue;

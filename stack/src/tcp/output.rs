@@ -7,8 +7,7 @@ use super::ecn;
 use super::path::Explored;
 use super::queue::{Chunk, Marks, NONE};
 use super::recovery::Phase;
-use super::reply::emit;
-use super::segment::{Flags, Header, MAX_HEADER};
+use super::segment::{Flags, Header, MAX_HEADER, Plain};
 use super::send::Limit;
 use super::seq::SeqNumber;
 use super::state::State;
@@ -306,7 +305,8 @@ impl Connection {
 
     /// RFC 7661 in the form Linux uses: growth needs to know how much of the window was used, and a
     /// window that is not used decays.
-    fn note_window_use<A: Allocator>(&mut self, env: &Env<'_, '_, A>, limited: bool) {
+    #[inline]
+    pub(super) fn note_window_use<A: Allocator>(&mut self, env: &Env<'_, '_, A>, limited: bool) {
         let now = env.cx.now;
         let send = &mut self.send;
         if send.una.at_or_after(send.max_packets_seq)
@@ -474,34 +474,34 @@ impl Connection {
     }
 
     /// Puts the header in front of `buffer`, and takes note of all that it tells the peer.
+    #[inline]
     pub(super) fn finish_segment<A: Allocator>(
         &mut self,
         env: &mut Env<'_, '_, A>,
         mut flags: Flags,
         seq: SeqNumber,
-        buffer: A::Buffer,
+        mut buffer: A::Buffer,
         len: u32,
     ) -> Transmit<A::Buffer> {
+        let (congestion, codepoint) = self.ecn.mark(len > 0 && seq.at_or_after(self.send.nxt));
+        flags |= congestion;
         let mss = self.receive_mss();
-        let mut header = Header {
-            source_port: self.tuple.local_port,
-            destination_port: self.tuple.remote_port,
+        let plain = Plain {
+            ports: [self.tuple.local_port, self.tuple.remote_port],
             seq,
             ack: self.receive.nxt,
+            flags,
             window: self.receive.select_window(mss),
             timestamps: self.negotiated.timestamps.then(|| self.timestamps.option(env.cx.now)),
-            ..Header::default()
         };
-        if let Some(up) = self.send.urgent
-            && up.after(seq)
-        {
-            //= RFC 9293 §3.8.5
-            flags |= Flags::URG;
-            header.urgent = up.since(seq).min(u32::from(u16::MAX)) as u16;
-        }
-        let (congestion, codepoint) = self.ecn.mark(len > 0 && seq.at_or_after(self.send.nxt));
-        header.flags = flags | congestion;
-        self.report_blocks(env, &mut header, len);
+        let header_len = if self.send.urgent.is_none() && self.receive.report == 0 {
+            plain.emit(buffer.prepend(plain.len()));
+            plain.len()
+        } else {
+            let header = self.full_header(env, &plain, len);
+            header.emit(buffer.prepend(header.len()));
+            header.len()
+        };
         self.pending -= Pending::ACK;
         self.timers.ack_at = Instant::FAR_FUTURE;
         self.receive.ack.on_ack_sent();
@@ -509,8 +509,47 @@ impl Connection {
         env.cx.counters.segments_out += 1;
         let options = env.options;
         let fragment = options.path_mtu_discovery == PathMtuDiscovery::Dont;
-        let (class, hops) = (ecn::class(options, codepoint), options.hop_limit);
-        emit(&header, buffer, &self.tuple, class, hops, !fragment)
+        Transmit {
+            source: self.tuple.local,
+            destination: self.tuple.remote,
+            traffic_class: ecn::class(options, codepoint),
+            hop_limit: options.hop_limit,
+            dont_fragment: !fragment,
+            packet: buffer,
+            header_len: header_len as u8,
+            segment_size: 0,
+        }
+    }
+
+    /// `plain` with what few segments say besides: urgent data, and blocks that SACK reports.
+    #[cold]
+    fn full_header<A: Allocator>(
+        &mut self,
+        env: &mut Env<'_, '_, A>,
+        plain: &Plain,
+        len: u32,
+    ) -> Header {
+        let Plain { ports: [source_port, destination_port], seq, ack, flags, window, timestamps } =
+            *plain;
+        let mut header = Header {
+            source_port,
+            destination_port,
+            seq,
+            ack,
+            flags,
+            window,
+            timestamps,
+            ..Header::default()
+        };
+        if let Some(up) = self.send.urgent
+            && up.after(seq)
+        {
+            //= RFC 9293 §3.8.5
+            header.flags |= Flags::URG;
+            header.urgent = up.since(seq).min(u32::from(u16::MAX)) as u16;
+        }
+        self.report_blocks(env, &mut header, len);
+        header
     }
 
     /// RFC 2018 §4 and RFC 2883: as many blocks as fit beside `len` octets of payload.

@@ -177,6 +177,20 @@ impl Chain {
         self.remove(pool, self.head)
     }
 
+    /// Gives the first chunk's memory back, without a look at it.
+    #[inline]
+    pub fn discard_front<B>(&mut self, pool: &mut Pool<B>) {
+        let Some(chunk) = pool.at(self.head) else { return };
+        let (first, next) = (self.head, chunk.next);
+        pool.discard_at(first);
+        match pool.at_mut(next) {
+            Some(behind) => behind.prev = NONE,
+            None => self.tail = NONE,
+        }
+        self.head = next;
+        self.len = self.len.saturating_sub(1);
+    }
+
     /// Gives every chunk's memory back.
     pub fn clear<B>(&mut self, pool: &mut Pool<B>) {
         while self.pop_front(pool).is_some() {}

@@ -44,6 +44,59 @@ pub(crate) struct Timestamps {
     pub echo: u32,
 }
 
+impl Timestamps {
+    #[inline]
+    fn write(self, into: &mut [u8; TIMESTAMPS_LEN as usize]) {
+        let [a, b, c, d] = self.value.to_be_bytes();
+        let [e, f, g, h] = self.echo.to_be_bytes();
+        *into = [1, 1, 8, 10, a, b, c, d, e, f, g, h];
+    }
+}
+
+/// A header without options but timestamps, as nearly every segment has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Plain {
+    /// Ours and the peer's.
+    pub ports: [u16; 2],
+    pub seq: SeqNumber,
+    pub ack: SeqNumber,
+    pub flags: Flags,
+    /// As on the wire: not scaled.
+    pub window: u16,
+    pub timestamps: Option<Timestamps>,
+}
+
+impl Plain {
+    /// Octets that [`Plain::emit`] writes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        MIN_HEADER + if self.timestamps.is_some() { usize::from(TIMESTAMPS_LEN) } else { 0 }
+    }
+
+    /// Writes the header, its checksum zero, into `into`, whose length is [`Plain::len`].
+    #[inline]
+    pub fn emit(&self, into: &mut [u8]) {
+        let words = (self.len() / 4) as u8;
+        let Some((fixed, options)) = into.split_first_chunk_mut::<MIN_HEADER>() else { return };
+        self.write_fixed(fixed, words, 0);
+        if let (Some(timestamps), Some(options)) = (self.timestamps, options.first_chunk_mut()) {
+            timestamps.write(options);
+        }
+    }
+
+    #[inline]
+    fn write_fixed(&self, fixed: &mut [u8; MIN_HEADER], words: u8, urgent: u16) {
+        let [a, b] = self.ports[0].to_be_bytes();
+        let [c, d] = self.ports[1].to_be_bytes();
+        let [e, f, g, h] = self.seq.0.to_be_bytes();
+        let [i, j, k, l] = self.ack.0.to_be_bytes();
+        let [m, n] = self.window.to_be_bytes();
+        let [o, p] = urgent.to_be_bytes();
+        let flags = self.flags.bits();
+        *fixed = [a, b, c, d, e, f, g, h, i, j, k, l, words << 4, flags, m, n, 0, 0, o, p];
+    }
+}
+
 /// A TCP header.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Header {
@@ -182,23 +235,17 @@ impl Header {
     pub fn emit(&self, into: &mut [u8]) {
         let words = (into.len() / 4) as u8;
         let Some((fixed, options)) = into.split_first_chunk_mut::<MIN_HEADER>() else { return };
-        let [a, b] = self.source_port.to_be_bytes();
-        let [c, d] = self.destination_port.to_be_bytes();
-        let [e, f, g, h] = self.seq.0.to_be_bytes();
-        let [i, j, k, l] = self.ack.0.to_be_bytes();
-        let [m, n] = self.window.to_be_bytes();
-        let [o, p] = self.urgent.to_be_bytes();
-        let flags = self.flags.bits();
-        *fixed = [a, b, c, d, e, f, g, h, i, j, k, l, words << 4, flags, m, n, 0, 0, o, p];
+        let Header { source_port, destination_port, seq, ack, flags, window, urgent, .. } = *self;
+        let ports = [source_port, destination_port];
+        Plain { ports, seq, ack, flags, window, timestamps: None }
+            .write_fixed(fixed, words, urgent);
         //= RFC 7323 appendix A: the layout nearly every segment has.
         if let (Some(timestamps), Ok(options), false) = (
             self.timestamps,
             <&mut [u8; TIMESTAMPS_LEN as usize]>::try_from(&mut *options),
             self.sack_permitted,
         ) {
-            let [a, b, c, d] = timestamps.value.to_be_bytes();
-            let [e, f, g, h] = timestamps.echo.to_be_bytes();
-            *options = [1, 1, 8, 10, a, b, c, d, e, f, g, h];
+            timestamps.write(options);
         } else if !options.is_empty() {
             self.emit_options(options);
         }

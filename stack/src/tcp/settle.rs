@@ -339,7 +339,7 @@ impl<B: Buffer> Tcp<B> {
 
     /// A timer that is too early costs one look; moving it with every segment costs more.
     #[inline]
-    fn arm(&mut self, index: u32, deadline: Instant) {
+    pub(super) fn arm(&mut self, index: u32, deadline: Instant) {
         if deadline == Instant::FAR_FUTURE {
             return; // Without a look at the wheel: it would be one more line from memory.
         }
@@ -426,17 +426,32 @@ impl<B: Buffer> Tcp<B> {
 
     /// Nothing is due before this moment (a lower bound); `None` when nothing is pending.
     #[must_use]
+    #[inline]
     pub fn next_timeout(&self) -> Option<Instant> {
-        let waiting = !self.starved.is_empty();
-        let retry = self.retry_at.or(waiting.then(|| self.latest + RETRY));
-        let time_wait = self.time_waits.next_expiry(self.latest);
-        [self.wheel.next_expiry(), time_wait, retry].into_iter().flatten().min()
+        let mut next = self.wheel.next_expiry();
+        let mut count_in = |other: Instant| next = Some(next.map_or(other, |next| next.min(other)));
+        if let Some(time_wait) = self.time_waits.next_expiry(self.latest) {
+            count_in(time_wait);
+        }
+        if let Some(retry) = self.retry_at {
+            count_in(retry);
+        } else if !self.starved.is_empty() {
+            count_in(self.latest + RETRY);
+        }
+        next
     }
 
     /// Wakes those who wait for memory, once there is some.
+    #[inline]
     pub(super) fn feed_starved<A: Allocator<Buffer = B>>(&mut self, cx: &mut Context<'_, A>) {
-        if self.starved.is_empty()
-            || !cx.allocator.has_more_than(PLENTY)
+        if !self.starved.is_empty() {
+            self.feed(cx);
+        }
+    }
+
+    #[cold]
+    fn feed<A: Allocator<Buffer = B>>(&mut self, cx: &mut Context<'_, A>) {
+        if !cx.allocator.has_more_than(PLENTY)
             || self.pool.len() + self.segments / 16 >= self.segments
         {
             return;

@@ -129,6 +129,15 @@ impl Host {
         self.send_flags(id, data, SendFlags::default())
     }
 
+    pub fn send_at_once(
+        &mut self,
+        id: TcpId,
+        data: &[u8],
+        flags: SendFlags,
+    ) -> Option<Transmit<HeapBuffer>> {
+        self.tcp.send_at_once(cx!(self), id, &[IoSlice::new(data)], flags)
+    }
+
     pub fn receive_flags(
         &mut self,
         id: TcpId,

@@ -26,7 +26,7 @@ fn octet_of<B: Buffer>(packet: &B, position: usize) -> Option<u8> {
 }
 
 /// When the pool has no more than this left, received data is joined or dropped, not hoarded.
-const SCARCE: usize = 96;
+pub(super) const SCARCE: usize = 96;
 
 impl Connection {
     /// Sixth: URG.
@@ -226,7 +226,8 @@ impl Connection {
         result
     }
 
-    fn on_data_in_order<A: Allocator>(
+    #[inline]
+    pub(super) fn on_data_in_order<A: Allocator>(
         &mut self,
         env: &mut Env<'_, '_, A>,
         before: SeqNumber,

@@ -157,7 +157,7 @@ impl Receiver {
                 return;
             }
             n -= chunk.len;
-            let _ = self.queue.pop_front(pool);
+            self.queue.discard_front(pool);
             self.charged = self.charged.saturating_sub(TRUESIZE);
         }
     }

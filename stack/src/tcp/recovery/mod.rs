@@ -105,7 +105,7 @@ impl Connection {
     ) {
         let now = env.cx.now;
         let marked = self.ecn.is_congested(header.flags);
-        if !marked && !duplicate && self.is_untroubled(delivery) {
+        if !marked && !duplicate && self.is_untroubled() && delivery.tells_of_no_trouble() {
             return self.on_untroubled(now, delivery);
         }
         if delivery.advanced {
@@ -149,24 +149,10 @@ impl Connection {
         }
     }
 
-    /// Whether nothing is amiss and `delivery` says nothing to the contrary: there is nothing to
-    /// find out, to mend or to take back.
+    /// What [`Connection::recover`] comes to where nothing is amiss: there is nothing to find out,
+    /// to mend or to take back.
     #[inline]
-    fn is_untroubled(&self, delivery: &Delivery) -> bool {
-        let (send, recovery) = (&self.send, &self.recovery);
-        recovery.phase == Phase::Open
-            && send.sacked_out | send.lost_out | send.retrans_out | delivery.sacked == 0
-            && self.negotiated.sack
-            && !recovery.undoable
-            && recovery.probe.is_none()
-            && recovery.stalled_since == Stamp::NEVER
-            && delivery.duplicate.is_none()
-            && delivery.reordered.is_none()
-    }
-
-    /// What [`Connection::recover`] comes to then.
-    #[inline]
-    fn on_untroubled(&mut self, now: Instant, delivery: &Delivery) {
+    pub(super) fn on_untroubled(&mut self, now: Instant, delivery: &Delivery) {
         if delivery.advanced {
             self.recovery.timeouts = 0;
         }

@@ -54,6 +54,12 @@ impl Delivery {
         acked.or(self.sacked_sent).map(|sent| now.micros_since(sent))
     }
 
+    /// Whether nothing that it says contradicts that all is well.
+    #[inline]
+    pub fn tells_of_no_trouble(&self) -> bool {
+        self.sacked == 0 && self.duplicate.is_none() && self.reordered.is_none()
+    }
+
     /// `chunk`, never retransmitted, was delivered. Only an earlier acknowledgment proves that
     /// one from beyond it came first: this one may stand for several that were lost.
     fn note_order<B>(&mut self, chunk: &Chunk<B>) {
@@ -76,7 +82,7 @@ impl Delivery {
     }
 
     #[inline]
-    fn note_newest<B: Buffer>(&mut self, chunk: &Chunk<B>) {
+    pub fn note_newest<B: Buffer>(&mut self, chunk: &Chunk<B>) {
         self.newest.on_delivered(
             chunk.sent_at,
             chunk.end(),

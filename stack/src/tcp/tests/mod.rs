@@ -8,6 +8,7 @@ mod loops;
 mod open;
 mod options;
 mod pacing;
+mod plain;
 mod ports;
 mod recovery;
 mod rfc;
