@@ -174,7 +174,7 @@ impl World {
         shared: &Shared,
         wakes: &mut Wakes,
     ) {
-        while let Some(event) = shard.poll_event() {
+        while let Some(event) = shard.poll_event_for(|owner| self.is_watched(owner, shared)) {
             if let Some(file) = FileId::from_bits(event.owner)
                 && self.files.get(file.handle()).is_some()
             {
@@ -196,6 +196,15 @@ impl World {
                 self.on_ready(file.index(), event.readiness, shared, wakes);
             }
         }
+    }
+
+    /// Whether what the description is ready for is of interest to anybody who does not ask himself.
+    #[inline]
+    fn is_watched(&self, owner: u64, shared: &Shared) -> bool {
+        let Some(file) = FileId::from_bits(owner) else { return true };
+        let Some(links) = self.files.at(file.index()) else { return true };
+        let unheeded = links.waiters.is_empty() && links.entries.is_empty();
+        !unheeded || shared.is_several() || shared.files[file.index() as usize].owner().is_some()
     }
 
     /// Whether somebody sleeps in a call that takes what comes.

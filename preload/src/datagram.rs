@@ -85,13 +85,17 @@ unsafe fn receive_in_stack(
         urgent: flags & libc::MSG_OOB != 0,
         truncate: flags & libc::MSG_TRUNC != 0,
     };
-    let mut asked = Options::default();
+    // What is to be told beside the datagram matters to who has room for it.
+    let tells = !message.msg_control.is_null();
+    let mut asked = None;
     // SAFETY: as the caller says.
     let received = unsafe {
         messages::with_room(message, |room| {
             let received =
                 open.engine.blocking(open.id, Readiness::READABLE, wait, |shard, socket, now| {
-                    asked = *shard.options(socket)?;
+                    if tells {
+                        asked = Some(*shard.options(socket)?);
+                    }
                     match shard.receive(now, socket, room, how) {
                         // After shutdown(2) only a call that would wait is told of the end.
                         Ok(end) if end.source.is_none() && wait == Wait::No => {
@@ -104,7 +108,7 @@ unsafe fn receive_in_stack(
         })
     }?;
     // SAFETY: as the caller says.
-    unsafe { describe(open, message, &received, &asked) };
+    unsafe { describe(open, message, &received, asked.as_ref()) };
     message.msg_flags |= flags & libc::MSG_CMSG_CLOEXEC;
     Ok(if how.truncate { received.datagram_len } else { received.len })
 }
@@ -113,13 +117,20 @@ unsafe fn receive_in_stack(
 ///
 /// # Safety
 /// The message is the program's.
-unsafe fn describe(open: &Open, message: &mut msghdr, received: &Received, asked: &Options) {
+unsafe fn describe(
+    open: &Open,
+    message: &mut msghdr,
+    received: &Received,
+    asked: Option<&Options>,
+) {
     message.msg_flags = if received.datagram_len > received.len { libc::MSG_TRUNC } else { 0 };
     // SAFETY: as the caller says.
     unsafe { put_name(message, received.source.map(|source| open.present(source))) };
     // SAFETY: as the caller says.
     let mut control = unsafe { ControlWriter::new(message) };
-    if received.source.is_some() && !message.msg_control.is_null() {
+    if received.source.is_some()
+        && let Some(asked) = asked
+    {
         put_control(open, &mut control, received, asked);
     }
     control.finish(message);

@@ -243,13 +243,13 @@ fn octets_into(open: &Open, room: &mut impl Room, flags: c_int) -> Result<usize,
         let target = if all { whole } else { low_water.clamp(1, whole.max(1)) };
         loop {
             let available = shard.receive_hint(socket).unwrap_or(0) as usize;
-            let received = room.with(available, |room| shard.receive(now, socket, room, how));
+            let received = room.with(available, |room| shard.read(now, socket, room, how));
             let received = received.unwrap_or_else(|errno| {
                 fault = Some(errno);
                 Err(Error::InvalidArgument)
             });
             let n = match received {
-                Ok(received) => received.len,
+                Ok(received) => received,
                 Err(Error::WouldBlock) => return Err(Error::WouldBlock),
                 // What came before an error is told first.
                 Err(_) if done > 0 => return Ok(()),

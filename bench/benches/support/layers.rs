@@ -76,7 +76,7 @@ impl Host {
             for (meta, packet) in packets.drain(..) {
                 tcp.on_packet(cx, meta, packet);
             }
-            while tcp.poll_event().is_some() {}
+            while tcp.poll_event(|_| true).is_some() {}
         });
     }
 

@@ -257,6 +257,9 @@ impl<D: Device> Shard<D> {
             }
             SocketId::Udp(id) => {
                 let path = self.path(now, id, to, control, flags)?;
+                if self.send_datagram_at_once(now, id, &path, data, flags) {
+                    return Ok(data.iter().map(|slice| slice.len()).sum());
+                }
                 self.udp.send(udp_context!(self, now), id, &path, data, flags)
             }
         };
@@ -278,9 +281,8 @@ impl<D: Device> Shard<D> {
         flags: ReceiveFlags,
     ) -> Result<Received, Error> {
         match id {
-            SocketId::Tcp(id) => {
-                let len = self.tcp.receive(tcp_context!(self, now), id, into, flags)?;
-                self.transmit(now); // Room in the window is worth telling.
+            SocketId::Tcp(_) => {
+                let len = self.read(now, id, into, flags)?;
                 Ok(Received {
                     len,
                     datagram_len: len,
@@ -304,6 +306,25 @@ impl<D: Device> Shard<D> {
                 })
             }
         }
+    }
+
+    /// [`Shard::receive`] of a stream, whose octets are all there is to tell.
+    ///
+    /// # Errors
+    /// As that; `OperationNotSupported` on UDP.
+    #[inline]
+    pub fn read(
+        &mut self,
+        now: Instant,
+        id: SocketId,
+        into: &mut [IoSliceMut<'_>],
+        flags: ReceiveFlags,
+    ) -> Result<usize, Error> {
+        let len = self.tcp.receive(tcp_context!(self, now), stream(id)?, into, flags)?;
+        if self.tcp.wants_transmit() {
+            self.transmit(now); // Room in the window is worth telling.
+        }
+        Ok(len)
     }
 
     /// recvmsg(2) with `MSG_ERRQUEUE`. TCP queues none.
@@ -509,7 +530,10 @@ impl<D: Device> Shard<D> {
 
     /// The route to `remote` for a socket at `local`.
     fn way(&self, remote: IpAddr, local: IpAddr, dont_route: bool) -> Result<RouteInfo, Error> {
-        let route = self.ip.route(remote).map_err(|_| Error::NetworkUnreachable)?;
+        let route = match self.last_route_to(remote) {
+            Some(route) => *route,
+            None => self.ip.route(remote).map_err(|_| Error::NetworkUnreachable)?,
+        };
         if dont_route && route.gateway.is_some() {
             return Err(Error::NetworkUnreachable);
         }

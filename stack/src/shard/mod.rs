@@ -35,7 +35,7 @@ use crate::icmp::Icmp;
 use crate::ip::identification::Identification;
 use crate::ip::pmtu::PathMtus;
 use crate::ip::reassembly::Reassembly;
-use crate::ip::{Hop, Ip};
+use crate::ip::{Ip, RouteInfo};
 use crate::neighbor::Neighbors;
 use crate::packet::Buffer;
 use crate::readiness::Readiness;
@@ -169,7 +169,7 @@ pub struct Shard<D: Device> {
     ip: Ip,
     identification: Identification,
     /// Where the last packet went: routes never change, and the next often goes there too.
-    last_hop: Option<(IpAddr, Hop)>,
+    last_route: Option<(IpAddr, RouteInfo)>,
     /// The number of the packet whose fragments are being sent.
     fragment_id: u16,
     reassembly: Reassembly<D::Buffer>,
@@ -238,7 +238,7 @@ impl<D: Device> Shard<D> {
             piece,
             ip: Ip::new(&config.addresses, &config.routes, config.loopback, mtu),
             identification: Identification::new(&mut rng),
-            last_hop: None,
+            last_route: None,
             fragment_id: 0,
             reassembly: Reassembly::new(),
             neighbors: Neighbors::new(capacity.neighbors, capacity.unresolved_packets, &mut rng),
@@ -333,7 +333,14 @@ impl<D: Device> Shard<D> {
     /// The next socket that became readier, or had a new edge; call until `None`.
     #[inline]
     pub fn poll_event(&mut self) -> Option<Event> {
-        if let Some(event) = self.tcp.poll_event() {
+        self.poll_event_for(|_| true)
+    }
+
+    /// [`Shard::poll_event`] for who knows which owners ask for everything that a socket is ready for;
+    /// the others may be told of new data alone.
+    #[inline]
+    pub fn poll_event_for(&mut self, asks: impl Fn(u64) -> bool) -> Option<Event> {
+        if let Some(event) = self.tcp.poll_event(asks) {
             let crate::socket::Event { socket, owner, readiness, edges } = event;
             return Some(Event { socket: SocketId::Tcp(socket), owner, readiness, edges });
         }
@@ -360,7 +367,7 @@ impl<D: Device> Shard<D> {
         // While there are routes peers are told.
         self.end_all(now, Error::NetworkDown);
         self.ip.forget_routes();
-        self.last_hop = None;
+        self.last_route = None;
     }
 
     fn end_all(&mut self, now: Instant, error: Error) {

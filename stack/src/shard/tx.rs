@@ -5,7 +5,7 @@ use super::{BACKLOG_SOFT, Shard, TCP_CHECKSUM_AT, tcp_context};
 use crate::addr::MacAddr;
 use crate::capture::Direction;
 use crate::device::Device;
-use crate::ip::Hop;
+use crate::ip::{Hop, RouteInfo};
 use crate::neighbor::{Released, Resolution};
 use crate::packet::{Buffer, L4Checksum, Transmit, TxOffload};
 use crate::time::Instant;
@@ -138,7 +138,7 @@ impl<D: Device> Shard<D> {
         );
     }
 
-    fn send_udp(&mut self, now: Instant, transmit: udp::Transmit<D::Buffer>) {
+    pub(super) fn send_udp(&mut self, now: Instant, transmit: udp::Transmit<D::Buffer>) {
         let udp::Transmit {
             source,
             destination,
@@ -265,12 +265,18 @@ impl<D: Device> Shard<D> {
     /// The first station on the way to `destination`.
     #[inline]
     pub(super) fn hop(&mut self, destination: IpAddr) -> Option<Hop> {
-        if let Some((_, hop)) = self.last_hop.filter(|(last, _)| *last == destination) {
-            return Some(hop);
+        if let Some(route) = self.last_route_to(destination) {
+            return Some(route.hop);
         }
-        let hop = self.ip.route(destination).ok()?.hop;
-        self.last_hop = Some((destination, hop));
-        Some(hop)
+        let route = self.ip.route(destination).ok()?;
+        self.last_route = Some((destination, route));
+        Some(route.hop)
+    }
+
+    /// The route to `destination`, if the last packet went there.
+    #[inline]
+    pub(super) fn last_route_to(&self, destination: IpAddr) -> Option<&RouteInfo> {
+        self.last_route.as_ref().filter(|(last, _)| *last == destination).map(|(_, route)| route)
     }
 
     /// //= RFC 6864 §4: only what may be fragmented needs a number, the same for all fragments.

@@ -72,6 +72,7 @@ use time_wait::TimeWaits;
 
 pub use counters::TcpCounters;
 pub use info::{Occupancy, SocketSummary, TcpInfo};
+pub use plain::SentAtOnce;
 pub use seq::SeqNumber;
 pub use state::State;
 pub use warm::Flow;

@@ -2,6 +2,9 @@
 //! and the acknowledgment that comes with it. What is sent leaves while the program's call queues
 //! it; what comes is taken without the questions of loss recovery, whose answers are known.
 //!
+//! What is to be remembered of a segment is remembered after it has left: the peer waits for nothing
+//! else.
+//!
 //! Nothing here decides otherwise than the general way does (`tests/plain.rs` holds the two side by
 //! side): whoever is asked and finds something unusual says so before anything is changed.
 
@@ -38,9 +41,19 @@ fn is_taken() -> bool {
     true
 }
 
+/// A segment that leaves at once, to be remembered by [`Tcp::remember_sent`].
+#[derive(Debug)]
+#[must_use]
+pub struct SentAtOnce<B> {
+    id: TcpId,
+    /// To be sent again, perhaps.
+    buffer: B,
+    len: u32,
+}
+
 impl<B: Buffer> Tcp<B> {
-    /// Sends `data` as one segment now, if that is what [`Tcp::send`] and [`Tcp::poll_transmit`]
-    /// would come to; `None`: nothing has changed.
+    /// The segment in which `data` leaves now, if that is what [`Tcp::send`] and
+    /// [`Tcp::poll_transmit`] would come to; `None`: nothing has changed.
     #[inline]
     pub fn send_at_once<A: Allocator<Buffer = B>>(
         &mut self,
@@ -48,7 +61,7 @@ impl<B: Buffer> Tcp<B> {
         id: TcpId,
         data: &[IoSlice<'_>],
         flags: SendFlags,
-    ) -> Option<Transmit<B>> {
+    ) -> Option<(Transmit<B>, SentAtOnce<B>)> {
         let [data] = data else { return None };
         let alone = !self.wants_transmit() && self.pool.len() < self.segments && is_taken();
         if !alone || flags != SendFlags::default() || !cx.allocator.has_more_than(RESERVE) {
@@ -60,12 +73,30 @@ impl<B: Buffer> Tcp<B> {
         if socket.error.is_some() || socket.no_space || !c.may_send_at_once(data.len(), options) {
             return None;
         }
-        let buffer = cx.allocator.allocate().filter(|buffer| buffer.tailroom() >= data.len())?;
-        let transmit = c.send_at_once(&mut env!(self, cx, options), buffer, data)?;
+        let mut buffer = cx.allocator.allocate().filter(|room| room.tailroom() >= data.len())?;
+        buffer.append(data.len()).copy_from_slice(data);
+        let (packet, len) = (buffer.share(), data.len() as u32);
+        let (flags, seq) = (Flags::ACK | Flags::PSH, c.send.nxt);
+        let transmit = c.finish_segment(&mut env!(self, cx, options), flags, seq, packet, len);
+        Some((transmit, SentAtOnce { id, buffer, len }))
+    }
+
+    /// What was given out by [`Tcp::send_at_once`] has left, or is about to; nothing else was done
+    /// meanwhile.
+    #[inline]
+    pub fn remember_sent<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        sent: SentAtOnce<B>,
+    ) {
+        let index = sent.id.0.index();
+        let Some(socket) = self.sockets.at_mut(index) else { return };
+        let Kind::Connected(c) = &mut socket.kind else { return };
+        let options = self.option_sets.get(socket.options);
+        c.remember_sent(&mut env!(self, cx, options), sent.buffer, sent.len);
         let deadline = c.timers.earliest();
         self.latest = self.latest.max(cx.now);
-        self.arm(id.0.index(), deadline);
-        Some(transmit)
+        self.arm(index, deadline);
     }
 }
 
@@ -109,18 +140,15 @@ impl Connection {
             && recovery.stalled_since == Stamp::NEVER
     }
 
-    /// Queues `data` and sends it, where [`Connection::may_send_at_once`]. `None` when the segment
-    /// table is full.
+    /// The last `len` octets of `buffer` are in flight, where [`Connection::may_send_at_once`].
     #[inline]
-    fn send_at_once<A: Allocator>(
+    fn remember_sent<A: Allocator>(
         &mut self,
         env: &mut Env<'_, '_, A>,
-        mut buffer: A::Buffer,
-        data: &[u8],
-    ) -> Option<Transmit<A::Buffer>> {
-        let (now, len) = (env.cx.now, data.len() as u32);
-        buffer.append(data.len()).copy_from_slice(data);
-        let packet = buffer.share();
+        buffer: A::Buffer,
+        len: u32,
+    ) {
+        let now = env.cx.now;
         let (seq, idle) = (self.send.end, self.send.packets_out == 0);
         let mut chunk = Chunk::new(Some(buffer), seq, len, Marks::PUSH);
         // There is room for more, and nothing to fill it.
@@ -131,30 +159,24 @@ impl Connection {
         chunk.snapshot = self.rate.snapshot(now, idle);
         chunk.marks.set(Marks::APP_LIMITED, self.rate.is_app_limited());
         let size = chunk.truesize();
-        self.send.queue.push_back(env.pool, chunk).ok()?;
+        if self.send.queue.push_back(env.pool, chunk).is_err() {
+            return; // Not reached: there was room in the table.
+        }
         self.limits.begin(Limit::Busy, now);
         self.limits.end(Limit::ReceiveWindow, now);
         let send = &mut self.send;
         (send.more, send.push, send.burst, send.run) = (false, false, 0, 0);
         send.charged += size;
-        self.stats.data_segments_out = self.stats.data_segments_out.wrapping_add(1);
-        let transmit = self.finish_segment(env, Flags::ACK | Flags::PSH, seq, packet, len);
-        self.note_sent_at_once(env, len, idle);
-        Some(transmit)
-    }
-
-    #[inline]
-    fn note_sent_at_once<A: Allocator>(&mut self, env: &Env<'_, '_, A>, len: u32, idle: bool) {
-        let send = &mut self.send;
         send.end += len;
         send.nxt = send.end;
         send.packets_out += 1;
-        send.last_sent = env.cx.now;
+        send.last_sent = now;
         if len < send.mss {
             send.small_end = send.end;
         }
+        self.stats.data_segments_out = self.stats.data_segments_out.wrapping_add(1);
         self.stats.octets_sent += u64::from(len);
-        self.receive.ack.on_sent_data(env.cx.now);
+        self.receive.ack.on_sent_data(now);
         if idle || matches!(self.timers.alarm, Alarm::None | Alarm::TailProbe | Alarm::WindowProbe)
         {
             self.rearm(env);

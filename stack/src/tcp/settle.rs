@@ -470,9 +470,14 @@ impl<B: Buffer> Tcp<B> {
         !self.events.is_empty()
     }
 
-    /// The next socket that became readier, or saw a new edge; call until `None`.
-    pub fn poll_event(&mut self) -> Option<Event<TcpId>> {
+    /// The next socket that became readier, or saw a new edge; call until `None`. Where its owner
+    /// does not ask (`asks`), new data is told without a look at what else it is ready for.
+    #[inline]
+    pub fn poll_event(&mut self, asks: impl Fn(u64) -> bool) -> Option<Event<TcpId>> {
         while let Some(index) = self.events.pop_front() {
+            if let Some(event) = self.plain_event(index, &asks) {
+                return Some(event);
+            }
             let starved = self.starved.contains(index);
             let Some(id) = self.sockets.handle_at(index) else { continue };
             let Some(socket) = self.sockets.at_mut(index) else { continue };
@@ -488,5 +493,18 @@ impl<B: Buffer> Tcp<B> {
             }
         }
         None
+    }
+
+    /// New data, and nothing else, for an owner who does not ask what else there is.
+    #[inline]
+    fn plain_event(&mut self, index: u32, asks: impl Fn(u64) -> bool) -> Option<Event<TcpId>> {
+        let id = TcpId(self.sockets.handle_at(index)?);
+        let socket = self.sockets.at_mut(index)?;
+        let edges = socket.edges;
+        if edges != Readiness::READABLE || asks(socket.owner) {
+            return None;
+        }
+        socket.edges = Readiness::empty();
+        Some(Event { socket: id, owner: socket.owner, readiness: edges, edges })
     }
 }

@@ -135,7 +135,11 @@ impl Host {
         data: &[u8],
         flags: SendFlags,
     ) -> Option<Transmit<HeapBuffer>> {
-        self.tcp.send_at_once(cx!(self), id, &[IoSlice::new(data)], flags)
+        let sent = self.tcp.send_at_once(cx!(self), id, &[IoSlice::new(data)], flags);
+        sent.map(|(transmit, sent)| {
+            self.tcp.remember_sent(cx!(self), sent);
+            transmit
+        })
     }
 
     pub fn receive_flags(
@@ -209,7 +213,7 @@ impl Host {
 
     pub fn events(&mut self) -> Vec<(TcpId, Readiness)> {
         let mut events = Vec::new();
-        while let Some(event) = self.tcp.poll_event() {
+        while let Some(event) = self.tcp.poll_event(|_| true) {
             events.push((event.socket, event.readiness));
         }
         events

@@ -142,6 +142,51 @@ impl<B: Buffer> Udp<B> {
         Ok(len)
     }
 
+    /// The one packet in which a datagram leaves now, if that is what [`Udp::send`] and
+    /// [`Udp::poll_transmit`] would come to; `None`: nothing has changed.
+    #[inline]
+    pub fn send_at_once<A: Allocator<Buffer = B>>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        id: UdpId,
+        path: &Path,
+        data: &[IoSlice<'_>],
+        flags: SendFlags,
+    ) -> Option<Transmit<B>> {
+        let [data] = data else { return None };
+        let segment = usize::from(path.segment_size);
+        let whole = data.len() + HEADER_LEN <= piece_limit(path)
+            && (segment == 0 || data.len() <= segment)
+            && self.transmits.is_empty()
+            && flags == SendFlags::default();
+        let socket = self.sockets.get_mut(id.0).filter(|_| whole)?;
+        let ready = !socket.shut_write
+            && socket.error.is_none()
+            && socket.cork.is_none()
+            && !socket.options.udp_cork
+            && socket.local_port != 0;
+        let room = |buffer: &B| buffer.tailroom() >= HEADER_LEN + data.len();
+        let mut packet = if ready { cx.allocator.allocate().filter(room)? } else { return None };
+        let header = Header {
+            source_port: socket.local_port,
+            destination_port: path.remote.port(),
+            len: (HEADER_LEN + data.len()) as u16,
+            checksum: 0,
+        };
+        header.emit(packet.append(HEADER_LEN));
+        packet.append(data.len()).copy_from_slice(data);
+        cx.counters.out_datagrams += 1;
+        Some(Transmit {
+            source: path.source,
+            destination: path.remote.ip(),
+            traffic_class: path.traffic_class,
+            hop_limit: path.hop_limit,
+            dont_fragment: socket.options.path_mtu_discovery != PathMtuDiscovery::Dont,
+            packet,
+            piece: Piece::Whole,
+        })
+    }
+
     fn send_segments<A: Allocator<Buffer = B>>(
         &mut self,
         cx: &mut Context<'_, A>,

@@ -211,3 +211,43 @@ fn corked_pieces_leave_as_one_datagram() {
     assert_eq!(net.receive(1, server).unwrap().0, b"four five");
     assert_eq!(net.hosts[0].occupancy().udp.parts, 0);
 }
+
+/// What the host sends when `data` is sent with these flags.
+fn sent_with(net: &mut Net, socket: SocketId, data: &[u8], flags: SendFlags) -> Vec<Vec<u8>> {
+    let host = &mut net.hosts[0];
+    host.capture_start(0);
+    let (slices, to) = ([IoSlice::new(data)], Some(at(1, 7)));
+    host.send_to(net.now, socket, &slices, to, &SendControl::default(), flags).unwrap();
+    let mut frames = Vec::new();
+    host.capture_read(|frame| frames.push([frame.octets.0, frame.octets.1].concat()));
+    host.capture_stop();
+    net.settle();
+    frames
+}
+
+#[test]
+fn the_short_way_of_a_datagram_puts_the_same_octets_on_the_wire() {
+    for offloads in [false, true] {
+        let mut net = Net::with(|_| {}, |device| device.offloads.tx_udp_checksum = offloads);
+        let (client, _server) = (net.udp(0, 4000), net.udp(1, 7));
+        sent_with(&mut net, client, b"who has", SendFlags::default());
+        for (len, class, hops) in [(0, 0, 64), (1, 8, 3), (64, 0, 64), (1472, 4, 255), (1473, 0, 9)]
+        {
+            let (data, now) = (pattern(len), net.now);
+            let change = |options: &mut crate::options::Options| {
+                (options.traffic_class, options.hop_limit) = (class, hops);
+            };
+            net.hosts[0].update_options(now, client, change).unwrap();
+            let short = sent_with(&mut net, client, &data, SendFlags::default());
+            // A flag that changes nothing, but has to be looked at.
+            let general = SendFlags { confirm: true, ..SendFlags::default() };
+            let mut general = sent_with(&mut net, client, &data, general);
+            if len > 1472 {
+                // Fragments have a number, which is another each time.
+                assert_eq!(short.len(), 2);
+                general.clone_from(&short);
+            }
+            assert_eq!(short, general, "{len} octets");
+        }
+    }
+}

@@ -75,6 +75,9 @@ impl Receiver {
         if let Some(skip) = peek {
             return self.peek(pool, into, inline, skip);
         }
+        if self.urgent == Urgent::None {
+            return self.read_plainly(pool, into);
+        }
         let mut total = 0;
         loop {
             if self.urgent_ahead() && self.urgent_seq == self.copied {
@@ -100,6 +103,21 @@ impl Receiver {
         }
         if self.urgent != Urgent::None && self.copied.after(self.urgent_seq) {
             self.urgent = Urgent::None;
+        }
+        total
+    }
+
+    /// [`Receiver::read`] where there is no urgent data.
+    fn read_plainly<B: Buffer>(&mut self, pool: &mut Pool<B>, into: &mut Scatter<'_, '_>) -> u32 {
+        let mut total = 0;
+        while let Some(chunk) = pool.at(self.queue.head) {
+            let len = chunk.len;
+            let n = into.put(chunk.received()) as u32;
+            self.consume(pool, n);
+            total += n;
+            if n < len {
+                break;
+            }
         }
         total
     }
