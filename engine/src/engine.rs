@@ -326,6 +326,26 @@ impl Engine {
         })
     }
 
+    /// Waits until a socket is ready for a part of `interest`, in the stack or, if it has one, in its
+    /// kernel half `kernel`; which of the two is for the caller to find out. `false` when the time
+    /// is over.
+    ///
+    /// # Errors
+    /// As [`Engine::poll`].
+    pub fn wait_for(
+        &self,
+        file: FileId,
+        interest: Readiness,
+        kernel: Option<c_int>,
+        wait: Wait,
+    ) -> Result<bool, Error> {
+        let mut entry = [PollEntry { file, interest, found: Readiness::empty() }];
+        let events = interest.bits() as i16;
+        let mut half = kernel.map(|fd| libc::pollfd { fd, events, revents: 0 });
+        let mut quest = Poll { entries: &mut entry, kernel: half.as_mut_slice(), seen: 0 };
+        guarded(|| Ok(self.pursue(&mut quest, wait, None)?.is_some()))
+    }
+
     /// A set beside the kernel's `epfd`, held once by this process.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 
 /// Nobody has polled for this long: the keeper does.
 const IDLE: Duration = Duration::from_millis(10);
-/// How often it looks while a leader sleeps.
+/// How often it looks while a leader sleeps, or others have polled for a while.
 const WATCH: Duration = Duration::from_millis(50);
 /// A leader that has slept for this long rings when it wakes: until then the keeper sleeps.
 const LONG: Duration = Duration::from_millis(1_000);
@@ -190,6 +190,8 @@ struct State {
     bell: u32,
     /// When we polled last.
     own_poll: u64,
+    /// How long it leaves the port to others before it looks again.
+    patience: Duration,
     /// Readable when the card is to be taken out; -1 if there is none.
     removal: c_int,
     /// When we looked at the card's cable last.
@@ -223,6 +225,7 @@ impl State {
             bell_fd,
             bell,
             own_poll: 0,
+            patience: IDLE,
             leave_by: None,
         }
     }
@@ -394,8 +397,12 @@ impl State {
         }
         if self.others_poll() {
             keeper.leads.store(false, Ordering::SeqCst);
-            return Mode::Watch(Some(IDLE));
+            // Each look costs who polls a turn on the processor, if it has the same.
+            let patience = self.patience;
+            self.patience = (patience * 2).min(WATCH);
+            return Mode::Watch(Some(patience));
         }
+        self.patience = IDLE;
         self.lead()
     }
 

@@ -6,7 +6,7 @@
 use crate::descriptors::Open;
 use crate::errno::Errno;
 use crate::signals;
-use engine::{PollEntry, Wait};
+use engine::Wait;
 use stack::error::Error;
 use stack::options::{Options, Period};
 use stack::readiness::Readiness;
@@ -40,15 +40,11 @@ impl<'a> Waiter<'a> {
         if until == Wait::No {
             return Err(Errno::EAGAIN);
         }
-        let file = self.open.id;
-        let mut entry = [PollEntry { file, interest: self.interest, found: Readiness::empty() }];
-        let events = self.interest.bits() as i16;
-        let mut kernel = [libc::pollfd { fd: self.open.fd, events, revents: 0 }];
-        let kernel = if self.open.is_dual() { &mut kernel[..] } else { &mut [] };
+        let kernel = self.open.is_dual().then_some(self.open.fd);
         let interruptions = signals::interruptions();
-        match self.open.engine.poll(&mut entry, kernel, until, None) {
-            Ok(0) => Err(Errno::EAGAIN),
-            Ok(_) => Ok(()),
+        match self.open.engine.wait_for(self.open.id, self.interest, kernel, until) {
+            Ok(false) => Err(Errno::EAGAIN),
+            Ok(true) => Ok(()),
             Err(Error::Interrupted)
                 if until == Wait::Forever
                     && signals::interruptions() == interruptions

@@ -33,6 +33,17 @@ thread_local! {
     pub(crate) static TAKEN: core::cell::Cell<bool> = const { core::cell::Cell::new(true) };
 }
 
+/// How many octets there are, if there are few enough slices to look at.
+#[inline]
+fn few_octets(data: &[IoSlice<'_>]) -> Option<usize> {
+    match data {
+        [one] => Some(one.len()),
+        [] => None,
+        few if few.len() <= 16 => Some(few.iter().map(|slice| slice.len()).sum()),
+        _ => None,
+    }
+}
+
 #[inline]
 fn is_taken() -> bool {
     #[cfg(test)]
@@ -62,7 +73,7 @@ impl<B: Buffer> Tcp<B> {
         data: &[IoSlice<'_>],
         flags: SendFlags,
     ) -> Option<(Transmit<B>, SentAtOnce<B>)> {
-        let [data] = data else { return None };
+        let octets = few_octets(data)?;
         let alone = !self.wants_transmit() && self.pool.len() < self.segments && is_taken();
         if !alone || flags != SendFlags::default() || !cx.allocator.has_more_than(RESERVE) {
             return None;
@@ -70,12 +81,12 @@ impl<B: Buffer> Tcp<B> {
         let socket = self.sockets.get_mut(id.0)?;
         let Kind::Connected(c) = &mut socket.kind else { return None };
         let options = self.option_sets.get(socket.options);
-        if socket.error.is_some() || socket.no_space || !c.may_send_at_once(data.len(), options) {
+        if socket.error.is_some() || socket.no_space || !c.may_send_at_once(octets, options) {
             return None;
         }
-        let mut buffer = cx.allocator.allocate().filter(|room| room.tailroom() >= data.len())?;
-        buffer.append(data.len()).copy_from_slice(data);
-        let (packet, len) = (buffer.share(), data.len() as u32);
+        let mut buffer = cx.allocator.allocate().filter(|room| room.tailroom() >= octets)?;
+        data.iter().for_each(|slice| buffer.append(slice.len()).copy_from_slice(slice));
+        let (packet, len) = (buffer.share(), octets as u32);
         let (flags, seq) = (Flags::ACK | Flags::PSH, c.send.nxt);
         let transmit = c.finish_segment(&mut env!(self, cx, options), flags, seq, packet, len);
         Some((transmit, SentAtOnce { id, buffer, len }))
