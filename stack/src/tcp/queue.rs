@@ -19,7 +19,7 @@ pub(crate) const NONE: u32 = u32::MAX;
 bitflags::bitflags! {
     /// Where a sent segment stands.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-    pub(crate) struct Marks: u8 {
+    pub(crate) struct Marks: u16 {
         /// Carries our FIN behind its payload.
         const FIN = 0x01;
         /// The program wanted this pushed.
@@ -36,6 +36,8 @@ bitflags::bitflags! {
         const SEALED = 0x40;
         /// Sent after a pause that the program made: its delivery is no measure of the path.
         const APP_LIMITED = 0x80;
+        /// The last of several segments that were first sent at once.
+        const BURST_END = 0x100;
     }
 }
 

@@ -88,6 +88,7 @@ impl Sender {
     ) -> (usize, Option<Blocked>) {
         let goal = self.run_goal();
         let (mut taken, mut leaving) = (0, 0);
+        let mut pushed = if self.more { self.nxt } else { self.end };
         while !data.is_empty() {
             let waiting = self.end.since(self.nxt).saturating_sub(leaving);
             self.run = self.run.min(waiting);
@@ -115,6 +116,12 @@ impl Sender {
             }
             taken += added;
             self.run += added as u32;
+            // A long write is pushed on its way as well (as by Linux), lest the peer's program waits
+            // for the end of it: whenever more than half of the greatest window has gone without.
+            if self.run >= goal && self.end.after(pushed + self.max_window / 2) {
+                self.mark_push(pool, false);
+                pushed = self.end;
+            }
             if self.run >= goal && self.run == waiting + added as u32 {
                 let leaves = sendable.min(self.run);
                 (self.run, sendable, leaving) =
@@ -252,7 +259,7 @@ impl Sender {
             buffer.truncate(cut);
         }
         let rest_len = chunk.len - len;
-        let moved = chunk.marks & (Marks::FIN | Marks::PUSH | Marks::SEALED);
+        let moved = chunk.marks & (Marks::FIN | Marks::PUSH | Marks::SEALED | Marks::BURST_END);
         let mut behind = Chunk::new(Some(rest), chunk.seq + len, rest_len, chunk.marks);
         behind.sent_at = chunk.sent_at;
         behind.snapshot = chunk.snapshot;
