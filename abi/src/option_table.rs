@@ -51,6 +51,7 @@ pub enum Special {
     AcceptConn,
     Timestamp,
     TimestampNs,
+    Timestamping,
     Mtu,
     MaxSegment,
     Linger2,
@@ -134,7 +135,7 @@ table! {
         SO_TIMESTAMPNS = 35, special(Special::TimestampNs);
         // As a kernel that has no rule about marks: nothing in the stack routes by them.
         SO_MARK = 36, number!(mark);
-        SO_TIMESTAMPING = 37, HandOver;
+        SO_TIMESTAMPING = 37, special(Special::Timestamping);
         SO_PROTOCOL = 38, Kernel;
         SO_DOMAIN = 39, Kernel;
         SO_RXQ_OVFL = 40, HandOver;

@@ -10,7 +10,7 @@ use core::ffi::{c_int, c_long, c_void};
 use libc::socklen_t;
 use stack::config::FastOpenKey;
 use stack::error::Error;
-use stack::options::{CongestionAlgorithm, Linger, Options, Period};
+use stack::options::{CongestionAlgorithm, Linger, Options, Period, Timestamping};
 use stack::tcp::State;
 
 /// `SIOCOUTQNSD`: octets not yet sent.
@@ -89,6 +89,9 @@ fn special(
             Ok(Some(name))
         }
         Special::CongestionInfo => Ok(Some(Vec::new())),
+        Special::Timestamping => {
+            Ok(Some([options.timestamping.bits().to_ne_bytes(), [0; 4]].concat()))
+        }
         Special::Info => match world.shard.info(world.now, socket.id) {
             Ok(info) => Ok(Some(tcp_info::encode(&info))),
             Err(Error::OperationNotSupported) => Err(Errno::ENOPROTOOPT),
@@ -206,6 +209,11 @@ fn set_special(
     if which == Special::FastOpenConnect {
         let on = given.int()? != 0;
         world.shard.set_fast_open_connect(socket.id, on)?;
+        return Ok(0);
+    }
+    if which == Special::Timestamping {
+        let wanted = Timestamping::from_bits_retain(given.int()? as u32);
+        world.shard.set_timestamping(socket.id, wanted)?;
         return Ok(0);
     }
     given.to_kernel(fd)?;

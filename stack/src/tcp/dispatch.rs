@@ -363,6 +363,10 @@ impl<B: Buffer> Tcp<B> {
         if let Some(child) = self.sockets.at(index) {
             self.option_sets.share(child.options);
         }
+        if let Some(child) = self.sockets.at_mut(index) {
+            let asked = self.option_sets.get(child.options).timestamping;
+            child.stamping = self.stamps.inherit(index, asked);
+        }
         self.begin_path(index, cx.now);
         cx.counters.passive_opens += 1;
         self.demux.insert(from.hash, Target::Socket(index));

@@ -13,6 +13,10 @@ pub(crate) const TRUESIZE: u32 = 2_304;
 /// A segment of fewer octets is small: no peer that means well asks for such (RFC 9293 §3.7.1).
 pub(crate) const SMALL: u32 = 536;
 
+/// What Linux keeps beside the octets of a packet, in octets: where a packet is one segment. Else
+/// it is a share of that.
+const ALONE: u32 = 1_280;
+
 /// No index.
 pub(crate) const NONE: u32 = u32::MAX;
 
@@ -38,6 +42,8 @@ bitflags::bitflags! {
         const APP_LIMITED = 0x80;
         /// The last of several segments that were first sent at once.
         const BURST_END = 0x100;
+        /// The peer's window is so small that Linux would keep each segment as a packet of its own.
+        const ALONE = 0x200;
     }
 }
 
@@ -105,6 +111,7 @@ impl<B: Buffer> Chunk<B> {
         match (&self.buffer, self.len) {
             (None, _) => 0,
             (_, ..SMALL) => TRUESIZE,
+            (_, len) if self.marks.contains(Marks::ALONE) => len + ALONE,
             (_, len) => len + 80,
         }
     }

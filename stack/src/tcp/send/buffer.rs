@@ -123,7 +123,9 @@ impl Sender {
                 pushed = self.end;
             }
             if self.run >= goal && self.run == waiting + added as u32 {
-                let leaves = sendable.min(self.run);
+                // Nothing leaves that does not fit the window as a whole.
+                let mss = self.mss.max(1);
+                let leaves = sendable.min(self.run) / mss * mss;
                 (self.run, sendable, leaving) =
                     (self.run - leaves, sendable - leaves, leaving + leaves);
             }
@@ -182,7 +184,9 @@ impl Sender {
             return 0;
         }
         data.copy_to(buffer.append(n));
-        let chunk = Chunk::new(Some(buffer), self.end, n as u32, Marks::empty());
+        let alone = self.max_window / 2 < self.mss.saturating_mul(2);
+        let marks = if alone { Marks::ALONE } else { Marks::empty() };
+        let chunk = Chunk::new(Some(buffer), self.end, n as u32, marks);
         let size = chunk.truesize();
         // The caller saw room in the table; data must not be lost here, and is not: it was
         // checked before anything was taken.

@@ -137,6 +137,22 @@ fn a_write_takes_what_linux_takes() {
 }
 
 #[test]
+fn a_small_window_makes_a_small_buffer_hold_less_as_on_linux() {
+    let mut s = Script::plain();
+    let id = s.established("mss 988 win 2000");
+    s.options(id, |o| {
+        o.send_buffer = 4_608;
+        o.send_buffer_locked = true;
+    });
+    assert_eq!(s.send(id, &[1; 10_000]), Ok(2_964));
+    assert_eq!(s.out(), [". 1:989(988) ack 1", "P. 989:1977(988) ack 1"]);
+    s.inject(". 1:1(0) ack 1977 win 2000");
+    assert_eq!(s.out(), ["P. 1977:2965(988) ack 1"]);
+    s.inject(". 1:1(0) ack 2965 win 2000");
+    assert_eq!(s.send(id, &[1; 10_000]), Ok(2_964), "all was given back");
+}
+
+#[test]
 fn msg_more_is_not_pushed_and_no_delay_sends_what_is_corked() {
     let mut s = Script::plain();
     let id = s.established("mss 1000");
