@@ -72,7 +72,7 @@ use stamps::Stamps;
 use time_wait::TimeWaits;
 
 pub use counters::TcpCounters;
-pub use info::{Occupancy, SocketSummary, TcpInfo};
+pub use info::{Occupancy, SocketSummary, TcpInfo, TimerKind, TimerSummary};
 pub use seq::SeqNumber;
 pub use stamps::{SendStamp, Stage};
 pub use state::State;
