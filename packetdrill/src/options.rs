@@ -175,6 +175,11 @@ pub fn set(station: &Station, fd: c_int, given: Given) -> Result<c_int, Errno> {
                 let [kept] = given.kept(fd)?;
                 update(world, &socket, |options| set(options, kept))
             }
+            Treatment::Special(Special::Timestamping) => {
+                let wanted = Timestamping::from_bits_retain(given.int()? as u32);
+                world.shard.set_timestamping(socket.id, wanted)?;
+                Ok(0)
+            }
             Treatment::Special(which) => set_special(world, fd, &socket, which, given),
             Treatment::Kernel => given.to_kernel(fd),
             Treatment::Multicast => Err(Errno::ENODEV),
@@ -209,11 +214,6 @@ fn set_special(
     if which == Special::FastOpenConnect {
         let on = given.int()? != 0;
         world.shard.set_fast_open_connect(socket.id, on)?;
-        return Ok(0);
-    }
-    if which == Special::Timestamping {
-        let wanted = Timestamping::from_bits_retain(given.int()? as u32);
-        world.shard.set_timestamping(socket.id, wanted)?;
         return Ok(0);
     }
     given.to_kernel(fd)?;
