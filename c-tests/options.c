@@ -78,6 +78,8 @@ static void socket_level(void)
 	GET(tcp, SOL_SOCKET, SO_SNDLOWAT);
 	SET(tcp, SOL_SOCKET, SO_PRIORITY, 5);
 	GET(tcp, SOL_SOCKET, SO_MARK);
+	SET(tcp, SOL_SOCKET, SO_MARK, 7);
+	SET(udp, SOL_SOCKET, SO_MARK, 8);
 	SET(udp, SOL_SOCKET, SO_PEEK_OFF, 0);
 	SET(udp, SOL_SOCKET, SO_PEEK_OFF, -1);
 	SET(tcp, SOL_SOCKET, SO_TYPE, 1);

@@ -8,7 +8,10 @@ use crate::memory;
 use arrayvec::ArrayVec;
 use core::ffi::{c_int, c_void};
 use libc::{cmsghdr, iovec, msghdr};
+use stack::options::Timestamping;
 use stack::socket::SendControl;
+use stack::tcp::SendStamp;
+use stack::time::{Duration, Instant};
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -191,6 +194,13 @@ impl ControlWriter {
         self.put(level, kind, data);
     }
 
+    /// Adds `SCM_TIMESTAMPING`: three times, of which the first is the software's.
+    pub fn put_timestamping(&mut self, at: Duration) {
+        let (seconds, nanos) = (at.as_secs() as i64, i64::from(at.subsec_nanos()));
+        let times = [seconds, nanos, 0, 0, 0, 0];
+        self.put_value(libc::SOL_SOCKET, libc::SCM_TIMESTAMPING, times);
+    }
+
     /// Tells the message how much was written, and whether something was cut.
     pub fn finish(self, message: &mut msghdr) {
         message.msg_controllen = self.written;
@@ -234,6 +244,55 @@ impl ExtendedError {
             data: last,
             ..ExtendedError::default()
         }
+    }
+
+    /// The last octet of a send has come so far.
+    #[must_use]
+    pub fn stamp(stamp: &SendStamp) -> Self {
+        const SO_EE_ORIGIN_TIMESTAMPING: u8 = 4;
+        ExtendedError {
+            errno: libc::ENOMSG as u32,
+            origin: SO_EE_ORIGIN_TIMESTAMPING,
+            info: stamp.stage as u32,
+            data: stamp.key,
+            ..ExtendedError::default()
+        }
+    }
+}
+
+/// What recvmsg(2) with `MSG_ERRQUEUE` tells of a stream.
+#[derive(Debug, Clone, Copy)]
+pub enum Report {
+    /// How far a send has come; the socket's `SO_TIMESTAMPING` says what is told of it.
+    Stamp(SendStamp, Timestamping),
+    /// Sends with `MSG_ZEROCOPY` that are complete: the first and the last.
+    Completed(u32, u32),
+}
+
+impl Report {
+    /// Writes it as Linux does. `wall_clock` turns a moment into time since 1970.
+    ///
+    /// # Safety
+    /// As [`ControlWriter::new`].
+    pub unsafe fn put(self, message: &mut msghdr, wall_clock: impl FnOnce(Instant) -> Duration) {
+        message.msg_namelen = 0;
+        message.msg_flags = libc::MSG_ERRQUEUE;
+        // SAFETY: as the caller says.
+        let mut control = unsafe { ControlWriter::new(message) };
+        let error = match self {
+            Report::Completed(first, last) => ExtendedError::copied(first, last),
+            Report::Stamp(stamp, options) => {
+                if !options.contains(Timestamping::OPT_TSONLY) {
+                    message.msg_flags |= libc::MSG_TRUNC; // The packet would come along.
+                }
+                if options.contains(Timestamping::SOFTWARE) {
+                    control.put_timestamping(wall_clock(stamp.at));
+                }
+                ExtendedError::stamp(&stamp)
+            }
+        };
+        control.put_value(libc::IPPROTO_IP, libc::IP_RECVERR, error);
+        control.finish(message);
     }
 }
 
@@ -293,6 +352,13 @@ fn decode_one(header: &cmsghdr, data: &[u8], control: &mut SendControl) -> Resul
             let size: [u8; 2] = data.try_into().map_err(|_| Errno::EINVAL)?;
             control.segment_size = Some(u16::from_ne_bytes(size));
         }
+        (libc::SOL_SOCKET, libc::SO_TIMESTAMPING) => {
+            let asked = Timestamping::from_bits_retain(int()? as u32);
+            if !Timestamping::SENDABLE.contains(asked) {
+                return Err(Errno::EINVAL);
+            }
+            control.stamps = Some(asked);
+        }
         // These belong to Unix sockets, and Linux looks away here.
         (libc::SOL_SOCKET, libc::SCM_RIGHTS | libc::SCM_CREDENTIALS) => {}
         (libc::SOL_SOCKET | libc::IPPROTO_IP, _) => return Err(Errno::EINVAL),
@@ -301,16 +367,16 @@ fn decode_one(header: &cmsghdr, data: &[u8], control: &mut SendControl) -> Resul
     Ok(())
 }
 
-/// Checks the control messages of data for a stream: Linux looks at those of `SOL_SOCKET` alone.
+/// The control messages of data for a stream: Linux looks at those of `SOL_SOCKET` alone.
 ///
 /// # Errors
 /// `EINVAL` for what is malformed or unknown.
 ///
 /// # Safety
 /// As [`decode_control`].
-pub unsafe fn check_stream_control(message: &msghdr) -> Result<(), Errno> {
+pub unsafe fn decode_stream_control(message: &msghdr) -> Result<SendControl, Errno> {
     // SAFETY: as the caller says.
-    unsafe { decode_control(message) }.map(|_| ())
+    unsafe { decode_control(message) }
 }
 
 /// Turns the pointer of a C call into one that `iovec` takes.

@@ -51,6 +51,7 @@ pub enum Special {
     AcceptConn,
     Timestamp,
     TimestampNs,
+    Timestamping,
     Mtu,
     MaxSegment,
     Linger2,
@@ -132,8 +133,9 @@ table! {
         SO_SNDBUFFORCE = 32, special(Special::SendBuffer);
         SO_RCVBUFFORCE = 33, special(Special::ReceiveBuffer);
         SO_TIMESTAMPNS = 35, special(Special::TimestampNs);
-        SO_MARK = 36, HandOver;
-        SO_TIMESTAMPING = 37, HandOver;
+        // As a kernel that has no rule about marks: nothing in the stack routes by them.
+        SO_MARK = 36, number!(mark);
+        SO_TIMESTAMPING = 37, special(Special::Timestamping);
         SO_PROTOCOL = 38, Kernel;
         SO_DOMAIN = 39, Kernel;
         SO_RXQ_OVFL = 40, HandOver;

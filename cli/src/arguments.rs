@@ -174,6 +174,7 @@ Examples:
   onwire ss            connections
   onwire ss -ltn       listeners
   onwire ss -ati       everything TCP, with cwnd, rtt, rto, retransmissions
+  onwire ss -to        which timer of each connection runs out next
   onwire ss -a --json | jq '.[].sockets[] | select(.path == \"kernel\")'
 
 Path says whose network a socket uses: stack, kernel, both (a wildcard listener accepts from
@@ -197,6 +198,9 @@ pub struct SsArguments {
     /// TCP's inner state
     #[arg(short, long)]
     pub info: bool,
+    /// TCP's timers: which runs out next, when, and how often it did already
+    #[arg(short, long)]
+    pub options: bool,
     /// The processes that hold each socket
     #[arg(short, long)]
     pub processes: bool,

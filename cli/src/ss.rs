@@ -83,9 +83,11 @@ fn render(arguments: &SsArguments, sockets: &[SocketInfo]) -> String {
             cells.push(holders(socket));
         }
         table.row(cells);
-        if let Some(tcp) = socket.tcp.as_ref().filter(|_| arguments.info) {
-            let timer = socket.timer.as_ref().map(|timer| format!("timer:({timer}) "));
-            table.note(format!("{}{}", timer.unwrap_or_default(), tcp_line(tcp)));
+        let timer = socket.timer.as_ref().filter(|_| arguments.options);
+        let mut notes = Vec::from_iter(timer.map(|timer| format!("timer:({timer})")));
+        notes.extend(socket.tcp.as_ref().filter(|_| arguments.info).map(tcp_line));
+        if !notes.is_empty() {
+            table.note(notes.join(" "));
         }
     }
     table.render()
@@ -253,6 +255,17 @@ mod tests {
                 "users:((\"nginx\",pid=7,fd=3))"
             ]
         );
+    }
+
+    #[test]
+    fn timers_are_shown_when_asked_for() {
+        let mut waiting = socket(Protocol::Tcp, "TIME-WAIT");
+        waiting.timer = Some("timewait,59sec,0".into());
+        let plain = render(&SsArguments::default(), std::slice::from_ref(&waiting));
+        assert!(!plain.contains("timer"), "{plain}");
+        let asked = SsArguments { options: true, ..SsArguments::default() };
+        assert!(render(&asked, &[waiting]).contains("timer:(timewait,59sec,0)"));
+        assert!(!render(&asked, &[socket(Protocol::Tcp, "ESTAB")]).contains("timer"));
     }
 
     #[test]

@@ -212,7 +212,7 @@ pub struct SocketInfo {
     /// Who holds it; nobody while the keeper finishes it.
     #[serde(default)]
     pub holders: Vec<SocketHolder>,
-    /// What runs next, as `ss -o` shows it, such as `keepalive,118min`.
+    /// What runs out next, as `ss -o` shows it, such as `keepalive,118min,0`.
     #[serde(default)]
     pub timer: Option<String>,
     /// TCP's inner state.

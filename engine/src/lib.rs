@@ -57,6 +57,7 @@ mod shared;
 mod sys;
 mod tap;
 pub mod thread;
+mod timer_text;
 mod wait;
 mod world;
 

@@ -399,7 +399,7 @@ fn describe(
         path: state.map_or(SocketPath::Stack, path_of),
         reason: state.map_or("", |state| state.reason().text()).to_owned(),
         holders: Vec::new(),
-        timer: None,
+        timer: summary.timer.map(|timer| crate::timer_text::timer_text(&timer, held.now)),
         tcp,
     };
     (info, file.map(|file| holders_of(held, file)).unwrap_or_default())

@@ -4,12 +4,13 @@ use crate::sockets;
 use crate::station::Station;
 use crate::world::{Socket, World, is_ours};
 use abi::errno::{self, Errno};
-use abi::messages::{self, ControlWriter, ExtendedError};
+use abi::messages::{self, ControlWriter, Report};
 use core::ffi::{c_int, c_void};
 use core::net::SocketAddr;
 use libc::{iovec, msghdr, off64_t};
 use stack::readiness::Readiness;
 use stack::socket::{First, ReceiveFlags, SendControl, SendFlags};
+use stack::time::Instant;
 use std::io::{IoSlice, IoSliceMut};
 
 /// `TCP_INQ`'s control message.
@@ -42,7 +43,7 @@ pub unsafe fn receive(
     let socket = station.call(|world| world.socket(fd))?;
     if flags & libc::MSG_ERRQUEUE != 0 {
         // SAFETY: as the caller says.
-        return unsafe { receive_completions(station, &socket, message) };
+        return unsafe { receive_report(station, &socket, message) };
     }
     let how = ReceiveFlags {
         peek: flags & libc::MSG_PEEK != 0,
@@ -92,22 +93,21 @@ pub unsafe fn receive(
     Ok(len)
 }
 
-/// `MSG_ERRQUEUE`: which sends with `MSG_ZEROCOPY` are complete.
+/// `MSG_ERRQUEUE`: how far a send has come, or which sends with `MSG_ZEROCOPY` are complete.
 ///
 /// # Safety
 /// The message is packetdrill's.
-unsafe fn receive_completions(
+unsafe fn receive_report(
     station: &Station,
     socket: &Socket,
     message: &mut msghdr,
 ) -> Result<usize, Errno> {
-    let (first, last) = station.call(|world| world.shard.receive_completions(socket.id))?;
-    message.msg_namelen = 0;
-    message.msg_flags = libc::MSG_ERRQUEUE;
+    let report = station.call(|world| match world.shard.receive_stamp(socket.id) {
+        Ok(stamp) => Ok(Report::Stamp(stamp, world.shard.options(socket.id)?.timestamping)),
+        Err(_) => world.shard.receive_completions(socket.id).map(|(a, b)| Report::Completed(a, b)),
+    })?;
     // SAFETY: as the caller says.
-    let mut control = unsafe { ControlWriter::new(message) };
-    control.put_value(libc::IPPROTO_IP, libc::IP_RECVERR, ExtendedError::copied(first, last));
-    control.finish(message);
+    unsafe { report.put(message, |at| at - Instant::ZERO) };
     Ok(0)
 }
 
@@ -150,7 +150,7 @@ pub unsafe fn send(
     };
     // SAFETY: as the caller says.
     unsafe {
-        messages::check_stream_control(message)?;
+        messages::decode_stream_control(message)?;
         messages::with_data(message, send)
     }
 }
@@ -196,6 +196,8 @@ fn send_octets(
         zero_copy: flags & libc::MSG_ZEROCOPY != 0,
         dont_route: flags & libc::MSG_DONTROUTE != 0,
         confirm: flags & libc::MSG_CONFIRM != 0,
+        waits: !nonblocking(&socket, flags),
+        stamps: None,
     };
     let whole: usize = data.iter().map(|slice| slice.len()).sum();
     let (mut rest, mut done) = (data, 0);

@@ -10,7 +10,7 @@ use core::ffi::{c_int, c_long, c_void};
 use libc::socklen_t;
 use stack::config::FastOpenKey;
 use stack::error::Error;
-use stack::options::{CongestionAlgorithm, Linger, Options, Period};
+use stack::options::{CongestionAlgorithm, Linger, Options, Period, Timestamping};
 use stack::tcp::State;
 
 /// `SIOCOUTQNSD`: octets not yet sent.
@@ -89,6 +89,9 @@ fn special(
             Ok(Some(name))
         }
         Special::CongestionInfo => Ok(Some(Vec::new())),
+        Special::Timestamping => {
+            Ok(Some([options.timestamping.bits().to_ne_bytes(), [0; 4]].concat()))
+        }
         Special::Info => match world.shard.info(world.now, socket.id) {
             Ok(info) => Ok(Some(tcp_info::encode(&info))),
             Err(Error::OperationNotSupported) => Err(Errno::ENOPROTOOPT),
@@ -171,6 +174,11 @@ pub fn set(station: &Station, fd: c_int, given: Given) -> Result<c_int, Errno> {
                 given.to_kernel(fd)?;
                 let [kept] = given.kept(fd)?;
                 update(world, &socket, |options| set(options, kept))
+            }
+            Treatment::Special(Special::Timestamping) => {
+                let wanted = Timestamping::from_bits_retain(given.int()? as u32);
+                world.shard.set_timestamping(socket.id, wanted)?;
+                Ok(0)
             }
             Treatment::Special(which) => set_special(world, fd, &socket, which, given),
             Treatment::Kernel => given.to_kernel(fd),

@@ -190,7 +190,7 @@ fn put_control(open: &Open, control: &mut ControlWriter, received: &Received, as
 }
 
 /// A moment of the engine's clock as time since 1970.
-fn wall_clock(at: Instant, now: Instant) -> Duration {
+pub fn wall_clock(at: Instant, now: Instant) -> Duration {
     let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     today.saturating_sub(now.saturating_since(at))
 }
@@ -272,6 +272,9 @@ pub unsafe fn send(open: &Open, message: &msghdr, flags: c_int) -> Result<usize,
     };
     // SAFETY: as the caller says.
     let control = unsafe { messages::decode_control(message) }?;
+    if control.stamps.is_some() {
+        return Err(Errno::EINVAL); // So far only a stream reports when it left.
+    }
     let how = SendFlags {
         zero_copy: false,
         more: flags & libc::MSG_MORE != 0,
@@ -279,6 +282,8 @@ pub unsafe fn send(open: &Open, message: &msghdr, flags: c_int) -> Result<usize,
         end_of_record: flags & libc::MSG_EOR != 0,
         dont_route: flags & libc::MSG_DONTROUTE != 0,
         confirm: flags & libc::MSG_CONFIRM != 0,
+        waits: false,
+        stamps: None,
     };
     let nonblocking = flags & libc::MSG_DONTWAIT != 0 || open.file.nonblocking();
     let wait = if nonblocking { Wait::No } else { Wait::SendTimeout };

@@ -39,6 +39,7 @@ mod raw;
 mod raw_syscall;
 mod readiness;
 mod signals;
+mod stamps;
 mod startup;
 mod stdio;
 mod stream;

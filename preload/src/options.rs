@@ -10,12 +10,13 @@ use crate::hook::real;
 use crate::memory;
 use crate::option_table::{Special, Treatment, treatment};
 use crate::policy::{self, TIMESTAMP_NS};
+use crate::stamps;
 use crate::tcp_info;
 use core::ffi::{c_int, c_void};
 use engine::{Kind, Path, Reason};
 use libc::{socklen_t, timeval};
 use stack::config::FastOpenKey;
-use stack::options::{CongestionAlgorithm, Linger, Options, Period};
+use stack::options::{CongestionAlgorithm, Linger, Options, Period, Timestamping};
 use stack::tcp::State;
 use stack::time::Duration;
 
@@ -68,8 +69,10 @@ fn treatment_for(open: &Open, level: c_int, name: c_int) -> Treatment {
             Treatment::Special(Special::Timestamp | Special::TimestampNs) if kind == Kind::Tcp => {
                 Treatment::HandOver
             }
-            // So far only a stream numbers its sends.
-            Treatment::Special(Special::ZeroCopy) if kind == Kind::Udp => Treatment::HandOver,
+            // So far only a stream numbers its sends, and reports how far they have come.
+            Treatment::Special(Special::ZeroCopy | Special::Timestamping) if kind == Kind::Udp => {
+                Treatment::HandOver
+            }
             known => known,
         },
     }
@@ -186,6 +189,7 @@ unsafe fn get_special(open: &Open, which: Special, out: &Out) -> Option<c_int> {
         Special::CongestionInfo => octets(Ok(Vec::new())),
         Special::ZeroCopy => number(read(open, |options| c_int::from(options.zero_copy))),
         Special::Ulp => None,
+        Special::Timestamping => octets(stamps::value(open)),
         Special::FastOpenKey => octets(fast_open_key(open)),
         Special::FastOpenConnect => {
             number(read(open, |options| c_int::from(options.fast_open_connect)))
@@ -434,6 +438,15 @@ unsafe fn set_special(open: &Open, which: Special, given: &Given) -> Result<c_in
             // SAFETY: as the caller says.
             return unsafe { set_fast_open_connect(open, given) };
         }
+        Special::Timestamping => {
+            // SAFETY: as the caller says.
+            let wanted = Timestamping::from_bits_retain(unsafe { given.int() }? as u32);
+            if !wanted.contains(Timestamping::OPT_STATS) {
+                return stamps::set(open, wanted);
+            }
+            // SAFETY: as the caller says.
+            return unsafe { hand_over(open, given) };
+        }
         // As a kernel without the module.
         Special::Ulp => return Err(Errno::ENOENT),
         // These are only read, says the kernel; or they have no form that it would refuse.
@@ -519,6 +532,7 @@ unsafe fn take_from_kernel(open: &Open, which: Special, given: &Given) -> Result
         | Special::Congestion
         | Special::CongestionInfo
         | Special::FastOpenConnect
+        | Special::Timestamping
         | Special::Ulp => Ok(0),
         Special::FastOpenKey => {
             // SAFETY: as the caller says; the kernel has read it, and found its length good.

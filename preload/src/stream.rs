@@ -5,12 +5,13 @@
 
 use crate::descriptors::Open;
 use crate::errno::Errno;
-use crate::messages::{self, ControlWriter, ExtendedError};
-use crate::{memory, naming, signals};
+use crate::messages::{self, ControlWriter};
+use crate::{memory, naming, signals, stamps};
 use core::ffi::{c_int, c_void};
 use engine::Wait;
 use libc::msghdr;
 use stack::error::Error;
+use stack::options::Timestamping;
 use stack::readiness::Readiness;
 use stack::socket::{ReceiveFlags, SendFlags};
 use std::io::{IoSlice, IoSliceMut};
@@ -28,7 +29,7 @@ const TCP_CM_INQ: c_int = 36;
 pub unsafe fn receive(open: &Open, message: &mut msghdr, flags: c_int) -> Result<usize, Errno> {
     if flags & libc::MSG_ERRQUEUE != 0 {
         // SAFETY: as the caller says.
-        return unsafe { receive_completions(open, message) };
+        return unsafe { stamps::receive_report(open, message) };
     }
     let received = if flags & libc::MSG_TRUNC != 0 {
         discard(open, message, flags)?
@@ -41,10 +42,11 @@ pub unsafe fn receive(open: &Open, message: &mut msghdr, flags: c_int) -> Result
     message.msg_flags = flags & (libc::MSG_CMSG_CLOEXEC | libc::MSG_OOB);
     // SAFETY: as the caller says.
     let mut control = unsafe { ControlWriter::new(message) };
-    if !message.msg_control.is_null()
-        && let Some(left) = in_queue(open)
-    {
-        control.put_value(libc::IPPROTO_TCP, TCP_CM_INQ, left);
+    if !message.msg_control.is_null() {
+        stamps::put_received(open, &mut control);
+        if let Some(left) = in_queue(open) {
+            control.put_value(libc::IPPROTO_TCP, TCP_CM_INQ, left);
+        }
     }
     control.finish(message);
     Ok(received)
@@ -176,22 +178,6 @@ pub unsafe fn send_from(
     send_octets(open, &mut [IoSlice::new(data)], flags)
 }
 
-/// `MSG_ERRQUEUE`: which sends with `MSG_ZEROCOPY` are complete.
-///
-/// # Safety
-/// The message is the program's.
-unsafe fn receive_completions(open: &Open, message: &mut msghdr) -> Result<usize, Errno> {
-    let (first, last) =
-        open.engine.with(open.id, |shard, socket, _| shard.receive_completions(socket))?;
-    message.msg_namelen = 0;
-    message.msg_flags = libc::MSG_ERRQUEUE;
-    // SAFETY: as the caller says.
-    let mut control = unsafe { ControlWriter::new(message) };
-    control.put_value(libc::IPPROTO_IP, libc::IP_RECVERR, ExtendedError::copied(first, last));
-    control.finish(message);
-    Ok(0)
-}
-
 /// `MSG_TRUNC`: the octets are thrown away, and the program's buffers, which need not be there, are
 /// not touched.
 fn discard(open: &Open, message: &msghdr, flags: c_int) -> Result<usize, Errno> {
@@ -285,8 +271,8 @@ fn octets_into(open: &Open, room: &mut impl Room, flags: c_int) -> Result<usize,
 pub unsafe fn send(open: &Open, message: &msghdr, flags: c_int) -> Result<usize, Errno> {
     // SAFETY: as the caller says, for both.
     unsafe {
-        messages::check_stream_control(message)?;
-        messages::with_data(message, |data| send_octets(open, data, flags))
+        let stamps = messages::decode_stream_control(message)?.stamps;
+        messages::with_data(message, |data| send_stamped(open, data, flags, stamps))
     }
 }
 
@@ -295,6 +281,17 @@ pub unsafe fn send(open: &Open, message: &msghdr, flags: c_int) -> Result<usize,
 /// # Errors
 /// As send(2).
 pub fn send_octets(open: &Open, data: &mut [IoSlice<'_>], flags: c_int) -> Result<usize, Errno> {
+    send_stamped(open, data, flags, None)
+}
+
+/// The same, where the message may say what to report of it.
+fn send_stamped(
+    open: &Open,
+    data: &mut [IoSlice<'_>],
+    flags: c_int,
+    stamps: Option<Timestamping>,
+) -> Result<usize, Errno> {
+    let wait = waits(open, flags, Wait::SendTimeout);
     let mut how = SendFlags {
         more: flags & libc::MSG_MORE != 0,
         urgent: flags & libc::MSG_OOB != 0,
@@ -302,9 +299,10 @@ pub fn send_octets(open: &Open, data: &mut [IoSlice<'_>], flags: c_int) -> Resul
         zero_copy: flags & libc::MSG_ZEROCOPY != 0,
         dont_route: flags & libc::MSG_DONTROUTE != 0,
         confirm: flags & libc::MSG_CONFIRM != 0,
+        waits: wait != Wait::No,
+        stamps,
     };
     let whole: usize = data.iter().map(|slice| slice.len()).sum();
-    let wait = waits(open, flags, Wait::SendTimeout);
     let mut rest = data;
     let mut done = 0;
     let handlers = signals::handlers();

@@ -109,6 +109,49 @@ pub enum PathMtuDiscovery {
     Probe,
 }
 
+bitflags::bitflags! {
+    /// `SO_TIMESTAMPING`, by Linux's numbers (linux/net_tstamp.h). What is not named here is kept
+    /// for getsockopt(2).
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct Timestamping: u32 {
+        /// Report when a send's last octet left for the device.
+        const TX_SOFTWARE = 1 << 1;
+        /// Take note of when what is received came.
+        const RX_SOFTWARE = 1 << 3;
+        /// Tell the times that were noted.
+        const SOFTWARE = 1 << 4;
+        /// Reports have numbers: octets from when this was set.
+        const OPT_ID = 1 << 7;
+        /// Report when a send's last octet left for the queue before the device.
+        const TX_SCHED = 1 << 8;
+        /// Report when it was acknowledged.
+        const TX_ACK = 1 << 9;
+        /// Reports come without the packet.
+        const OPT_TSONLY = 1 << 11;
+        /// Reports come with statistics.
+        const OPT_STATS = 1 << 12;
+        /// Numbers begin behind what was written, not behind what was acknowledged.
+        const OPT_ID_TCP = 1 << 16;
+        /// The others.
+        const _ = !0;
+    }
+}
+
+impl Timestamping {
+    /// What a send can ask for.
+    pub const RECORD: Timestamping = Self::TX_SOFTWARE.union(Self::TX_SCHED).union(Self::TX_ACK);
+
+    /// What a send may say itself (`SOF_TIMESTAMPING_TX_RECORD_MASK`): by the device, too.
+    pub const SENDABLE: Timestamping = Self::RECORD.union(Self::from_bits_retain(1 | 1 << 18));
+
+    /// What is to be reported of a send that says `instead`, if anything.
+    #[must_use]
+    pub fn to_report(self, instead: Option<Timestamping>) -> Option<Timestamping> {
+        let asked = instead.unwrap_or(self) & Self::RECORD;
+        (!asked.is_empty()).then_some(asked)
+    }
+}
+
 /// The values of a socket's options. Times of `None` mean without limit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Options {
@@ -147,6 +190,8 @@ pub struct Options {
     pub mark: u32,
     /// `SO_TIMESTAMP`/`SO_TIMESTAMPNS`: received packets carry their arrival time.
     pub receive_timestamp: bool,
+    /// `SO_TIMESTAMPING`.
+    pub timestamping: Timestamping,
     /// `SO_MAX_PACING_RATE`, in octets per second.
     pub max_pacing_rate: u64,
     /// `SO_ZEROCOPY`: sends with `MSG_ZEROCOPY` report when they need their data no longer.
@@ -245,6 +290,7 @@ impl Default for Options {
             priority: 0,
             mark: 0,
             receive_timestamp: false,
+            timestamping: Timestamping::empty(),
             max_pacing_rate: u64::MAX,
             zero_copy: false,
             peek_offset: -1,

@@ -1,5 +1,6 @@
 //! What the socket calls of every transport share: families, flags, events.
 
+use crate::options::Timestamping;
 use crate::readiness::Readiness;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::io::IoSlice;
@@ -65,6 +66,19 @@ pub struct SendFlags {
     pub dont_route: bool,
     /// `MSG_CONFIRM`: the neighbor is known to be reachable.
     pub confirm: bool,
+    /// The caller waits until all is taken: what is taken before that is not the end of a send.
+    pub waits: bool,
+    /// What to report of this send, if it does not go by the socket's `SO_TIMESTAMPING`.
+    pub stamps: Option<Timestamping>,
+}
+
+impl SendFlags {
+    /// Whether nothing out of the ordinary is asked for.
+    #[inline]
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        *self == SendFlags { waits: self.waits, ..SendFlags::default() }
+    }
 }
 
 /// The data that a connect brings along, for the SYN to carry (`MSG_FASTOPEN`).
@@ -107,6 +121,8 @@ pub struct SendControl {
     pub hop_limit: Option<u8>,
     /// `UDP_SEGMENT`, in octets.
     pub segment_size: Option<u16>,
+    /// `SO_TIMESTAMPING`: what to report, on a stream.
+    pub stamps: Option<Timestamping>,
 }
 
 /// A socket became ready for something, or had a new edge (more data, though it was readable).

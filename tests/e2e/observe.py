@@ -26,6 +26,8 @@ def test_ss_shows_states_queues_paths_and_inner_values(t):
     text = t.run([ONWIRE, "ss", "-ati"])
     for word in ("LISTEN", "ESTAB", "cwnd", "rtt", "rto", "mss"):
         check(word in text, f"ss -ati does not show {word}: {text}")
+    text = t.run([ONWIRE, "ss", "-to"])
+    check("timer:(keepalive,4min" in text, f"redis asks for keepalive after 300 s: {text}")
 
 
 @scenario(timeout=60)

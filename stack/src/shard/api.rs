@@ -599,7 +599,7 @@ fn is_host(address: IpAddr) -> bool {
     }
 }
 
-fn stream(id: SocketId) -> Result<TcpId, Error> {
+pub(super) fn stream(id: SocketId) -> Result<TcpId, Error> {
     match id {
         SocketId::Tcp(id) => Ok(id),
         SocketId::Udp(_) => Err(Error::OperationNotSupported),

@@ -31,6 +31,8 @@ pub struct SocketSummary {
     pub orphaned: bool,
     /// Datagrams dropped because its receive buffer was full.
     pub drops: u64,
+    /// What TCP waits for.
+    pub timer: Option<tcp::TimerSummary>,
 }
 
 /// How full the tables are. All but neighbors return to zero when everything is closed and done.
@@ -130,6 +132,7 @@ impl<D: Device> Shard<D> {
                 send_queue: socket.send_queue,
                 orphaned: socket.orphaned,
                 drops: 0,
+                timer: socket.timer,
             });
         });
         self.udp.sockets(|socket| {
@@ -143,6 +146,7 @@ impl<D: Device> Shard<D> {
                 send_queue: 0,
                 orphaned: false,
                 drops: socket.drops,
+                timer: None,
             });
         });
     }

@@ -19,6 +19,7 @@ mod loopback;
 mod quick;
 mod rx;
 mod segmentation;
+mod stamps;
 #[cfg(test)]
 mod tests;
 mod tx;

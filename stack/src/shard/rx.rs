@@ -320,7 +320,8 @@ impl<D: Device> Shard<D> {
                 return self.pass_on(inbound);
             }
         }
-        self.tcp.on_packet(tcp_context!(self, now), meta, inbound.first);
+        let known = self.path_mtus.get(meta.source, now);
+        self.tcp.on_packet(tcp_context!(self, now), meta, known, inbound.first);
     }
 
     /// Whether a segment's flow is this shard's. Only fragments come without having been asked this.

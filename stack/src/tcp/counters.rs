@@ -121,6 +121,8 @@ crate::counters! {
         mtu_black_holes,
         /// Connections whose path's MTU is not tried again, for the table was full.
         path_table_full,
+        /// Reports of `SO_TIMESTAMPING` dropped because nobody read those before.
+        stamps_dropped,
         /// Answers not sent because the queue of answers was full.
         replies_dropped,
         /// Packets not sent for want of a buffer.

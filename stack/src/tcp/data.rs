@@ -8,6 +8,7 @@ use super::segment::Flags;
 use super::send::Limit;
 use super::send::buffer::{Blocked, Gather};
 use super::socket::{Kind, Socket};
+use super::stamps::Stamping;
 use super::state::State;
 use super::{Context, Tcp, TcpId, env};
 use crate::error::Error;
@@ -64,6 +65,12 @@ impl<B: Buffer> Tcp<B> {
             c.after_send(&mut self.pool, flags, blocked.is_none());
             if flags.zero_copy && self.option_sets.get(socket.options).zero_copy {
                 socket.after_copy(&mut self.zero_copies, index);
+            }
+            if socket.stamping != Stamping::Off && (blocked.is_none() || !flags.waits) {
+                let set = self.option_sets.get(socket.options).timestamping;
+                if let Some(asked) = set.to_report(flags.stamps) {
+                    socket.mark_send(&mut self.stamps, &self.pool, index, asked);
+                }
             }
         }
         match blocked {
@@ -128,6 +135,10 @@ impl<B: Buffer> Tcp<B> {
         }
         if n == 0 {
             return c.nothing_to_read(&mut socket.error);
+        }
+        if socket.stamping != Stamping::Off {
+            let peeked = if flags.peek { n } else { 0 };
+            self.stamps.note_read(id.0.index(), c.receive.copied + peeked);
         }
         if !flags.peek {
             c.after_read(cx.now, self.option_sets.get(socket.options), most);

@@ -19,6 +19,8 @@ use core::net::SocketAddr;
 /// A packet, parsed.
 pub(super) struct Inbound<B> {
     pub meta: IpMeta,
+    /// What is known of the path back, if it takes less than the device.
+    pub path_mtu: Option<u16>,
     pub header: Header,
     pub header_len: usize,
     pub tuple: Tuple,
@@ -33,11 +35,14 @@ impl<B: Buffer> Inbound<B> {
 }
 
 impl<B: Buffer> Tcp<B> {
-    /// A packet for one of our addresses: from the TCP header on, its checksum verified.
+    /// A packet for one of our addresses: from the TCP header on, its checksum verified. `path_mtu`
+    /// is the largest IP packet that goes back to its sender, where that is known: a connection
+    /// that it opens starts from it.
     pub fn on_packet<A: Allocator<Buffer = B>>(
         &mut self,
         cx: &mut Context<'_, A>,
         meta: IpMeta,
+        path_mtu: Option<u16>,
         packet: B,
     ) {
         cx.counters.segments_in += 1;
@@ -60,7 +65,7 @@ impl<B: Buffer> Tcp<B> {
             remote_port: header.source_port,
         };
         let hash = tuple.place(self.keys.demux);
-        let inbound = Inbound { meta, header, header_len, tuple, hash, packet };
+        let inbound = Inbound { meta, path_mtu, header, header_len, tuple, hash, packet };
         match self.find(&tuple, hash) {
             Some(Target::Socket(index)) => self.for_socket(cx, index, inbound),
             Some(Target::Opening(place)) => self.for_opening(cx, place, inbound),
@@ -357,6 +362,10 @@ impl<B: Buffer> Tcp<B> {
         self.connected += 1;
         if let Some(child) = self.sockets.at(index) {
             self.option_sets.share(child.options);
+        }
+        if let Some(child) = self.sockets.at_mut(index) {
+            let asked = self.option_sets.get(child.options).timestamping;
+            child.stamping = self.stamps.inherit(index, asked);
         }
         self.begin_path(index, cx.now);
         cx.counters.passive_opens += 1;

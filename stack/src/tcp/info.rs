@@ -2,6 +2,7 @@
 
 use super::TcpId;
 use super::state::State;
+use crate::time::Instant;
 use core::net::SocketAddr;
 
 /// The fields of Linux's `struct tcp_info`, by name and unit (times in µs unless `_ms`).
@@ -104,6 +105,45 @@ pub struct SocketSummary {
     pub send_queue: u32,
     /// The program has closed it; the stack is finishing.
     pub orphaned: bool,
+    /// What runs out next, if anything does.
+    pub timer: Option<TimerSummary>,
+}
+
+/// What a timer is for, in ss(8)'s words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimerKind {
+    /// What was sent is sent again, or the tail of it is probed.
+    On,
+    /// An idle peer is probed, or an orphan in FIN-WAIT-2 is given up.
+    Keepalive,
+    /// TIME-WAIT ends.
+    TimeWait,
+    /// A closed window is probed.
+    Persist,
+}
+
+impl TimerKind {
+    /// As ss(8) has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            TimerKind::On => "on",
+            TimerKind::Keepalive => "keepalive",
+            TimerKind::TimeWait => "timewait",
+            TimerKind::Persist => "persist",
+        }
+    }
+}
+
+/// A timer that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimerSummary {
+    /// What it is for.
+    pub kind: TimerKind,
+    /// When it runs out.
+    pub at: Instant,
+    /// How often it has, in a row.
+    pub times: u8,
 }
 
 /// How full the tables are. All zero when everything has been closed.

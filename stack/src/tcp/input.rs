@@ -171,6 +171,7 @@ impl Connection {
             && !reset
             && let Some(ts) = header.timestamps
             && self.timestamps.is_old(ts.value, env.cx.now)
+            && !self.is_late_duplicate(env, arrival, ts.value)
         {
             env.cx.counters.paws_rejected += 1;
             self.report_duplicate(env, arrival);
@@ -193,6 +194,27 @@ impl Connection {
             return Step::Drop;
         }
         Step::Continue
+    }
+
+    /// Whether a segment that PAWS would reject is a duplicate acknowledgment that a later one has
+    /// overtaken: it does no harm, and what SACK reports in it is wanted (Linux accepts it, too).
+    #[cold]
+    fn is_late_duplicate<A: Allocator>(
+        &self,
+        env: &Env<'_, '_, A>,
+        arrival: &Arrival<'_, A::Buffer>,
+        timestamp: u32,
+    ) -> bool {
+        let header = arrival.header;
+        let window = u32::from(header.window) << self.negotiated.send_shift;
+        let bare = arrival.len == 0 && header.flags == Flags::ACK;
+        // One that would change the window is refused, for it may be as old as it says.
+        let news = header.seq.after(self.send.wl1) || window > self.send.window || window == 0;
+        let late_ms = u64::from(self.timestamps.recent.wrapping_sub(timestamp));
+        bare && !news
+            && header.seq == self.receive.nxt
+            && header.ack == self.send.una
+            && late_ms * 1_000 <= self.rtt.rto_with_backoff_us(env.config)
     }
 
     /// The peer sends what we have: our acknowledgment got lost, so let the next ones be quick.

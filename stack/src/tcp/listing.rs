@@ -4,12 +4,13 @@ use super::connection::Connection;
 use super::ecn::Ecn;
 use super::info::{
     OPTION_ECN, OPTION_ECN_SEEN, OPTION_SACK, OPTION_SYN_DATA, OPTION_TIMESTAMPS, OPTION_WSCALE,
-    Occupancy, SocketSummary, TcpInfo,
+    Occupancy, SocketSummary, TcpInfo, TimerKind, TimerSummary,
 };
 use super::opening::Opening;
 use super::opening::early::Outcome;
 use super::socket::{Kind, Socket};
 use super::state::State;
+use super::timers::Alarm;
 use super::{Tcp, TcpId};
 use crate::error::Error;
 use crate::options::Options;
@@ -158,6 +159,7 @@ impl<B: Buffer> Tcp<B> {
                 receive_queue: 0,
                 send_queue: 0,
                 orphaned: false,
+                timer: Some(opening_timer(opening)),
             });
         }
         for (_, entry) in self.time_waits.entries.iter() {
@@ -171,6 +173,11 @@ impl<B: Buffer> Tcp<B> {
                 receive_queue: 0,
                 send_queue: 0,
                 orphaned: true,
+                timer: Some(TimerSummary {
+                    kind: TimerKind::TimeWait,
+                    at: entry.expires(self.latest),
+                    times: 0,
+                }),
             });
         }
     }
@@ -211,5 +218,27 @@ fn summary(id: TcpId, socket: &Socket) -> SocketSummary {
         receive_queue,
         send_queue,
         orphaned: socket.orphaned,
+        timer: match &socket.kind {
+            Kind::Opening(opening) => Some(opening_timer(opening)),
+            Kind::Connected(c) => connection_timer(c),
+            Kind::Idle | Kind::Listening(_) => None,
+        },
     }
+}
+
+fn opening_timer(opening: &Opening) -> TimerSummary {
+    TimerSummary { kind: TimerKind::On, at: opening.deadline, times: opening.retransmits }
+}
+
+/// As Linux chooses: what is in flight comes before an idle peer.
+fn connection_timer(c: &Connection) -> Option<TimerSummary> {
+    let timers = &c.timers;
+    let (kind, at, times) = match timers.alarm {
+        Alarm::Retransmit | Alarm::TailProbe | Alarm::Reordering => {
+            (TimerKind::On, timers.alarm_at, c.recovery.timeouts)
+        }
+        Alarm::WindowProbe => (TimerKind::Persist, timers.alarm_at, c.probes),
+        Alarm::None => (TimerKind::Keepalive, timers.keepalive_at, c.probes),
+    };
+    (at != Instant::FAR_FUTURE).then_some(TimerSummary { kind, at, times })
 }

@@ -42,6 +42,7 @@ mod send;
 pub mod seq;
 mod settle;
 mod socket;
+mod stamps;
 pub mod state;
 #[cfg(test)]
 mod testing;
@@ -68,12 +69,14 @@ use ports::Ports;
 use queue::Pool;
 use reply::Replies;
 use socket::{Socket, ZeroCopies};
+use stamps::Stamps;
 use time_wait::TimeWaits;
 
 pub use counters::TcpCounters;
-pub use info::{Occupancy, SocketSummary, TcpInfo};
+pub use info::{Occupancy, SocketSummary, TcpInfo, TimerKind, TimerSummary};
 pub use plain::SentAtOnce;
 pub use seq::SeqNumber;
+pub use stamps::{SendStamp, Stage};
 pub use state::State;
 pub use warm::Flow;
 
@@ -147,6 +150,7 @@ pub struct Tcp<B: Buffer> {
     sockets: Slab<Socket>,
     option_sets: OptionSets,
     zero_copies: ZeroCopies,
+    stamps: Stamps,
     openings: Slab<Opening>,
     time_waits: TimeWaits,
     pool: Pool<B>,
@@ -198,6 +202,7 @@ impl<B: Buffer> Tcp<B> {
             sockets: Slab::new(sockets),
             option_sets: OptionSets::new(sockets),
             zero_copies: ZeroCopies::new(sockets),
+            stamps: Stamps::new(sockets),
             openings: Slab::new(sockets),
             time_waits: TimeWaits::new(capacity.time_wait),
             pool: Slab::new(capacity.segments + sockets),

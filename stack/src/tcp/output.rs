@@ -235,7 +235,10 @@ impl Connection {
     /// leaves to the device to cut.
     fn ends_burst<A: Allocator>(&self, env: &Env<'_, '_, A>, index: u32) -> bool {
         let send = &self.send;
-        if send.burst == 0 || index != send.unsent {
+        if index != send.unsent {
+            return Self::ends_burst_again(env, index);
+        }
+        if send.burst == 0 {
             return false;
         }
         let Some(chunk) = env.pool.at(index) else { return false };
@@ -246,6 +249,17 @@ impl Connection {
                 && self.may_be_small(env, next, 1)
         });
         send.burst + 1 >= send.burst_limit || !follows
+    }
+
+    /// The same for one that is sent again: Linux keeps together what it first sent together, as far
+    /// as all of that is to be sent again.
+    #[cold]
+    fn ends_burst_again<A: Allocator>(env: &Env<'_, '_, A>, index: u32) -> bool {
+        let Some(chunk) = env.pool.at(index) else { return false };
+        chunk.marks.contains(Marks::BURST_END)
+            && env.pool.at(chunk.prev).is_some_and(|before| {
+                before.marks.contains(Marks::RETRANSMITTED) && before.sent_at == env.cx.now
+            })
     }
 
     /// How many segments Linux gives to the device as one packet: about a millisecond's worth at
@@ -461,6 +475,9 @@ impl Connection {
         chunk.sent_at = env.cx.now;
         chunk.snapshot = self.rate.snapshot(env.cx.now, self.send.packets_out == 0);
         chunk.marks.set(Marks::APP_LIMITED, self.rate.is_app_limited());
+        if ends_burst {
+            chunk.marks |= Marks::BURST_END;
+        }
         let mut flags = Flags::ACK;
         flags.set(Flags::FIN, chunk.marks.contains(Marks::FIN));
         let push = ends_burst || chunk.marks.contains(Marks::PUSH);

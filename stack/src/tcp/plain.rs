@@ -18,6 +18,7 @@ use super::segment::{Flags, Header};
 use super::send::buffer::RESERVE;
 use super::send::{Delivery, Limit};
 use super::socket::Kind;
+use super::stamps::Stamping;
 use super::state::State;
 use super::timers::Alarm;
 use super::{Context, Tcp, TcpId, env};
@@ -75,13 +76,18 @@ impl<B: Buffer> Tcp<B> {
     ) -> Option<(Transmit<B>, SentAtOnce<B>)> {
         let octets = few_octets(data)?;
         let alone = !self.wants_transmit() && self.pool.len() < self.segments && is_taken();
-        if !alone || flags != SendFlags::default() || !cx.allocator.has_more_than(RESERVE) {
+        if !alone || !flags.is_plain() || !cx.allocator.has_more_than(RESERVE) {
             return None;
         }
         let socket = self.sockets.get_mut(id.0)?;
         let Kind::Connected(c) = &mut socket.kind else { return None };
         let options = self.option_sets.get(socket.options);
-        if socket.error.is_some() || socket.no_space || !c.may_send_at_once(octets, options) {
+        let reports = socket.stamping != Stamping::Off;
+        if socket.error.is_some()
+            || socket.no_space
+            || reports
+            || !c.may_send_at_once(octets, options)
+        {
             return None;
         }
         let mut buffer = cx.allocator.allocate().filter(|room| room.tailroom() >= octets)?;
@@ -161,7 +167,8 @@ impl Connection {
     ) {
         let now = env.cx.now;
         let (seq, idle) = (self.send.end, self.send.packets_out == 0);
-        let mut chunk = Chunk::new(Some(buffer), seq, len, Marks::PUSH);
+        let marks = Marks::PUSH | self.send.marks_of_new();
+        let mut chunk = Chunk::new(Some(buffer), seq, len, marks);
         // There is room for more, and nothing to fill it.
         self.rate.mark_app_limited(self.send.packets_out);
         // What the pause means is judged before the segment begins a new flight.
@@ -222,10 +229,11 @@ impl Connection {
             return true;
         }
         let head = self.send.queue.head;
-        let unmarked = !(Marks::PUSH | Marks::APP_LIMITED | Marks::SEALED);
+        let troubled = Marks::SACKED | Marks::LOST | Marks::RETRANSMITTED;
+        let troubled = troubled | Marks::EVER_RETRANSMITTED | Marks::FIN;
         let whole = self.send.packets_out == 1
             && env.pool.at(head).is_some_and(|chunk| {
-                chunk.end() == header.ack && !chunk.marks.intersects(unmarked)
+                chunk.end() == header.ack && !chunk.marks.intersects(troubled)
             });
         if whole {
             self.store_timestamp(env.cx.now, arrival);

@@ -13,13 +13,17 @@ pub(crate) const TRUESIZE: u32 = 2_304;
 /// A segment of fewer octets is small: no peer that means well asks for such (RFC 9293 §3.7.1).
 pub(crate) const SMALL: u32 = 536;
 
+/// What Linux keeps beside the octets of a packet, in octets: where a packet is one segment. Else
+/// it is a share of that.
+const ALONE: u32 = 1_280;
+
 /// No index.
 pub(crate) const NONE: u32 = u32::MAX;
 
 bitflags::bitflags! {
     /// Where a sent segment stands.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-    pub(crate) struct Marks: u8 {
+    pub(crate) struct Marks: u16 {
         /// Carries our FIN behind its payload.
         const FIN = 0x01;
         /// The program wanted this pushed.
@@ -36,6 +40,10 @@ bitflags::bitflags! {
         const SEALED = 0x40;
         /// Sent after a pause that the program made: its delivery is no measure of the path.
         const APP_LIMITED = 0x80;
+        /// The last of several segments that were first sent at once.
+        const BURST_END = 0x100;
+        /// The peer's window is so small that Linux would keep each segment as a packet of its own.
+        const ALONE = 0x200;
     }
 }
 
@@ -103,6 +111,7 @@ impl<B: Buffer> Chunk<B> {
         match (&self.buffer, self.len) {
             (None, _) => 0,
             (_, ..SMALL) => TRUESIZE,
+            (_, len) if self.marks.contains(Marks::ALONE) => len + ALONE,
             (_, len) => len + 80,
         }
     }

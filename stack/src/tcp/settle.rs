@@ -4,6 +4,7 @@
 use super::connection::Pending;
 use super::demux::Target;
 use super::socket::{Binding, Kind, Socket};
+use super::stamps::Stamping;
 use super::state::State;
 use super::time_wait::TimeWait;
 use super::{Context, Tcp, env};
@@ -21,6 +22,14 @@ const RETRY: Duration = Duration::from_millis(1);
 const TURN: u32 = 8;
 /// Buffers that must be free before those who wait for memory are woken.
 const PLENTY: usize = super::send::buffer::RESERVE + 32;
+
+/// [`Socket::look_at_stamps`] with the layer's fields.
+macro_rules! look_at_stamps {
+    ($self:ident, $cx:ident, $socket:ident, $index:ident) => {{
+        let options = $self.option_sets.get($socket.options).timestamping;
+        $socket.look_at_stamps(&mut $self.stamps, $index, options, $cx.now, $cx.counters);
+    }};
+}
 
 impl Socket {
     /// Whether it may have something to send, and its next deadline.
@@ -65,6 +74,9 @@ impl<B: Buffer> Tcp<B> {
         if !lives {
             return self.settle_other(cx, index);
         }
+        if socket.stamping != Stamping::Off {
+            look_at_stamps!(self, cx, socket, index);
+        }
         let (transmit, deadline) = socket.what_is_due(self.latest);
         let tell = socket.what_to_tell();
         if transmit {
@@ -80,6 +92,9 @@ impl<B: Buffer> Tcp<B> {
     #[cold]
     fn settle_other<A: Allocator<Buffer = B>>(&mut self, cx: &mut Context<'_, A>, index: u32) {
         let Some(socket) = self.sockets.at_mut(index) else { return };
+        if socket.stamping != Stamping::Off {
+            look_at_stamps!(self, cx, socket, index);
+        }
         match socket.state() {
             State::TimeWait => self.enter_time_wait(cx, index),
             State::Closed => self.detach(index),
@@ -195,6 +210,9 @@ impl<B: Buffer> Tcp<B> {
         let forget_key = self.option_sets.get(socket.options).fast_open_key;
         self.option_sets.release(socket.options);
         self.zero_copies.forget(index, &mut socket.completions);
+        if socket.stamping != Stamping::Off {
+            self.stamps.forget(index);
+        }
         self.orphans -= u32::from(socket.counted_orphan);
         match &mut socket.kind {
             Kind::Connected(c) => {
@@ -304,7 +322,7 @@ impl<B: Buffer> Tcp<B> {
                 }
             }
             // Sending arms timers, and may end a wait for room (`TCP_NOTSENT_LOWAT`).
-            self.after_transmit(index);
+            self.after_transmit(cx, index);
             if sent.is_some() {
                 return sent;
             }
@@ -321,8 +339,11 @@ impl<B: Buffer> Tcp<B> {
         }
     }
 
-    fn after_transmit(&mut self, index: u32) {
+    fn after_transmit<A: Allocator<Buffer = B>>(&mut self, cx: &mut Context<'_, A>, index: u32) {
         let Some(socket) = self.sockets.at_mut(index) else { return };
+        if socket.stamping != Stamping::Off {
+            look_at_stamps!(self, cx, socket, index);
+        }
         let Kind::Connected(c) = &mut socket.kind else { return };
         if socket.no_space {
             c.on_room(&mut socket.no_space, self.latest);

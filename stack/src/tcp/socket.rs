@@ -6,6 +6,7 @@ use super::opening::Opening;
 use super::opening::listener::Listener;
 use super::option_sets::OptionsId;
 use super::receive::Urgent;
+use super::stamps::Stamping;
 use super::state::State;
 use crate::error::Error;
 use crate::options::Options;
@@ -106,6 +107,7 @@ pub(crate) struct Socket {
     /// `SO_ERROR`.
     pub error: Option<Error>,
     pub completions: Completions,
+    pub stamping: Stamping,
     /// What the program has not been told yet.
     pub edges: Readiness,
     /// The program was told that there is no room to send (Linux: `SOCK_NOSPACE`).
@@ -136,6 +138,7 @@ impl Socket {
             options,
             error: None,
             completions: Completions::None,
+            stamping: Stamping::Off,
             edges: Readiness::empty(),
             no_space: false,
             orphaned: false,
@@ -176,8 +179,8 @@ impl Socket {
         let readable = Readiness::READABLE | Readiness::READ_NORMAL;
         let writable = Readiness::WRITABLE | Readiness::WRITE_NORMAL;
         let mut ready = Readiness::empty();
-        ready
-            .set(Readiness::ERROR, self.error.is_some() || self.completions == Completions::Unread);
+        let reports = self.completions == Completions::Unread || self.stamping == Stamping::Unread;
+        ready.set(Readiness::ERROR, self.error.is_some() || reports);
         match &self.kind {
             Kind::Listening(listener) => {
                 return if listener.waiting > 0 { readable } else { Readiness::empty() };

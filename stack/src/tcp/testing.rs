@@ -53,6 +53,8 @@ pub struct Host {
     pub address: IpAddr,
     /// Whether the program waits when it connects with data.
     pub waits: bool,
+    /// What is known of the path to the peer.
+    pub path_mtu: Option<u16>,
 }
 
 macro_rules! cx {
@@ -79,6 +81,7 @@ impl Host {
             now: Instant::from_millis(10_000),
             address,
             waits: false,
+            path_mtu: None,
         }
     }
 
@@ -184,7 +187,8 @@ impl Host {
     }
 
     pub fn deliver(&mut self, meta: IpMeta, packet: HeapBuffer) {
-        self.tcp.on_packet(cx!(self), meta, packet);
+        let known = self.path_mtu;
+        self.tcp.on_packet(cx!(self), meta, known, packet);
     }
 
     pub fn transmit(&mut self) -> Option<Transmit<HeapBuffer>> {

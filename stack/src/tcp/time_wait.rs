@@ -61,6 +61,11 @@ fn octets(address: IpAddr) -> [u8; 16] {
 const LONGEST_MS: u32 = 3_600_000;
 
 impl TimeWait {
+    /// When it ends, as seen from `now`.
+    pub fn expires(&self, now: Instant) -> Instant {
+        now + Duration::from_millis(self.left_ms(now).into())
+    }
+
     pub fn new(connection: &Connection, options: &Options, expires: Instant) -> Self {
         let tuple = &connection.tuple;
         let mut marks = Marks::empty();
@@ -222,7 +227,7 @@ impl TimeWaits {
     /// When the first expires, as seen from `now`.
     pub fn next_expiry(&self, now: Instant) -> Option<Instant> {
         let entry = self.entries.at(self.order.front()?)?;
-        Some(now + Duration::from_millis(entry.left_ms(now).into()))
+        Some(entry.expires(now))
     }
 }
 

@@ -79,6 +79,9 @@ impl Connection {
         if let Some(behind) = behind {
             whole.chain(behind);
         }
+        if let Some(end) = env.pool.at_mut(last) {
+            end.marks |= Marks::BURST_END;
+        }
         let mss = self.send.mss;
         self.note_paced(env.options, count * mss, env.cx.now);
         let sent = self.stats.data_segments_out.wrapping_add(count);

@@ -158,7 +158,7 @@ impl<B: Buffer> Udp<B> {
         let whole = data.len() + HEADER_LEN <= piece_limit(path)
             && (segment == 0 || data.len() <= segment)
             && self.transmits.is_empty()
-            && flags == SendFlags::default();
+            && flags.is_plain();
         let socket = self.sockets.get_mut(id.0).filter(|_| whole)?;
         let ready = !socket.shut_write
             && socket.error.is_none()

@@ -210,3 +210,18 @@ fn the_first_acknowledgment_after_fast_open_ends_its_opening() {
     net.hosts[1].close(net.now, listener);
     net.finish(&[(0, client), (1, server)]);
 }
+
+#[test]
+fn a_connection_that_comes_in_starts_from_what_is_known_of_its_path() {
+    let mut net = Net::new();
+    let listener = net.listener(1, at(1, 80));
+    let now = net.now;
+    net.hosts[1].path_mtus.learn(at(0, 0).ip(), 1_000, now);
+    let client = net.connect(0, at(1, 80));
+    let (server, _) = net.hosts[1].accept(net.now, listener).unwrap();
+    let info = net.hosts[1].info(net.now, server).unwrap();
+    assert_eq!((info.pmtu, info.snd_mss), (1_000, 1_000 - 52));
+    net.transfer((1, server), (0, client), &pattern(20_000));
+    assert_eq!(net.hosts[1].counters().tcp.retransmitted, 0);
+    net.finish(&[(0, client), (1, server), (1, listener)]);
+}

@@ -20,14 +20,17 @@ impl CongestionControl for Reno {
         }
         //= RFC 5681 §3.1: one packet per window in congestion avoidance.
         self.counted += left;
-        if self.counted >= window.cwnd {
-            window.cwnd += self.counted / window.cwnd.max(1);
-            self.counted %= window.cwnd.max(1);
+        let whole = window.cwnd.max(1);
+        if self.counted >= whole {
+            window.cwnd += self.counted / whole;
+            self.counted %= whole;
         }
         window
     }
 
     fn on_loss(&mut self, window: Window) -> u32 {
+        // What was counted towards a larger window is no part of the smaller one.
+        self.counted = 0;
         (window.cwnd / 2).max(2)
     }
 
@@ -77,5 +80,28 @@ pub(super) mod tests {
         window = reno.on_ack(&ack(100, false), window);
         assert_eq!(window.cwnd, 21, "an idle window proves nothing");
         assert_eq!(reno.on_loss(window), 10);
+    }
+
+    #[test]
+    fn growth_is_one_per_window_however_the_acknowledgments_come() {
+        for each in [1, 2, 3, 7] {
+            let mut reno = Reno::default();
+            let mut window = Window { cwnd: 20, ssthresh: 10 };
+            // 20 + 21 + 22 + 23 + 24 packets are five windows.
+            for _ in 0..110 / each {
+                window = reno.on_ack(&ack(each, true), window);
+            }
+            assert!((24..=25).contains(&window.cwnd), "{each} at a time: {}", window.cwnd);
+        }
+    }
+
+    #[test]
+    fn a_reduced_window_begins_to_count_anew() {
+        let mut reno = Reno::default();
+        let mut window = Window { cwnd: 100, ssthresh: 50 };
+        window = reno.on_ack(&ack(99, true), window);
+        window.cwnd = reno.on_loss(window);
+        window = reno.on_ack(&ack(1, true), window);
+        assert_eq!(window.cwnd, 50);
     }
 }

@@ -123,7 +123,7 @@ impl<B: Buffer> Tcp<B> {
                 Beginning::Above(iss) | Beginning::Cookie(iss) => iss,
             },
             timestamp_offset,
-            path_mtu: self.mtu,
+            path_mtu: inbound.path_mtu.map_or(self.mtu, |known| known.min(self.mtu)),
             options: self.option_sets.get(socket.options),
             config: &self.config,
             now,

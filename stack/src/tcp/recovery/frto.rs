@@ -31,7 +31,8 @@ impl Connection {
             return;
         }
         // Without SACK nobody knows what a retransmission released.
-        let original = delivery.original && (self.negotiated.sack || !delivery.retransmitted_acked);
+        let original =
+            delivery.original && (self.negotiated.sack || delivery.retransmitted.is_none());
         if original {
             //= RFC 5682 §3.1 step 3b: spurious.
             return self.undo(env);

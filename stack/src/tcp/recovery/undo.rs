@@ -41,6 +41,13 @@ impl Connection {
         let reported = delivery.duplicate.is_some()
             && self.recovery.undo_retransmits == 0
             && self.recovery.first_retransmit_ts.is_some();
+        if eifel && self.recovery.phase == Phase::Recovery {
+            // What came late was not lost: without this a path on which every late segment has been
+            // sent again by the time it comes would never be seen to reorder.
+            if let Some(late) = delivery.retransmitted {
+                self.note_reordering(env.rare, late);
+            }
+        }
         if eifel || reported {
             self.undo(env);
         }

@@ -88,6 +88,7 @@ impl Sender {
     ) -> (usize, Option<Blocked>) {
         let goal = self.run_goal();
         let (mut taken, mut leaving) = (0, 0);
+        let mut pushed = if self.more { self.nxt } else { self.end };
         while !data.is_empty() {
             let waiting = self.end.since(self.nxt).saturating_sub(leaving);
             self.run = self.run.min(waiting);
@@ -115,8 +116,16 @@ impl Sender {
             }
             taken += added;
             self.run += added as u32;
+            // A long write is pushed on its way as well (as by Linux), lest the peer's program waits
+            // for the end of it: whenever more than half of the greatest window has gone without.
+            if self.run >= goal && self.end.after(pushed + self.max_window / 2) {
+                self.mark_push(pool, false);
+                pushed = self.end;
+            }
             if self.run >= goal && self.run == waiting + added as u32 {
-                let leaves = sendable.min(self.run);
+                // Nothing leaves that does not fit the window as a whole.
+                let mss = self.mss.max(1);
+                let leaves = sendable.min(self.run) / mss * mss;
                 (self.run, sendable, leaving) =
                     (self.run - leaves, sendable - leaves, leaving + leaves);
             }
@@ -175,7 +184,7 @@ impl Sender {
             return 0;
         }
         data.copy_to(buffer.append(n));
-        let chunk = Chunk::new(Some(buffer), self.end, n as u32, Marks::empty());
+        let chunk = Chunk::new(Some(buffer), self.end, n as u32, self.marks_of_new());
         let size = chunk.truesize();
         // The caller saw room in the table; data must not be lost here, and is not: it was
         // checked before anything was taken.
@@ -186,6 +195,13 @@ impl Sender {
         self.charged += size;
         self.end += n as u32;
         n
+    }
+
+    /// What a segment is marked with when it is queued.
+    #[inline]
+    pub fn marks_of_new(&self) -> Marks {
+        let alone = self.max_window / 2 < self.mss.saturating_mul(2);
+        if alone { Marks::ALONE } else { Marks::empty() }
     }
 
     /// Queues our FIN: with the last segment if that is still to be sent, else on its own.
@@ -252,7 +268,7 @@ impl Sender {
             buffer.truncate(cut);
         }
         let rest_len = chunk.len - len;
-        let moved = chunk.marks & (Marks::FIN | Marks::PUSH | Marks::SEALED);
+        let moved = chunk.marks & (Marks::FIN | Marks::PUSH | Marks::SEALED | Marks::BURST_END);
         let mut behind = Chunk::new(Some(rest), chunk.seq + len, rest_len, chunk.marks);
         behind.sent_at = chunk.sent_at;
         behind.snapshot = chunk.snapshot;

@@ -25,8 +25,8 @@ pub(crate) struct Delivery {
     pub first_sent: Option<Instant>,
     /// When the oldest segment that SACK reported, never retransmitted, was sent.
     pub sacked_sent: Option<Instant>,
-    /// A segment that had been retransmitted was acknowledged cumulatively.
-    pub retransmitted_acked: bool,
+    /// The first segment that had been retransmitted of those acknowledged cumulatively.
+    pub retransmitted: Option<SeqNumber>,
     /// The lowest never-retransmitted segment that was delivered after one from beyond it: the
     /// path reorders.
     pub reordered: Option<SeqNumber>,
@@ -50,7 +50,7 @@ impl Delivery {
     /// The round-trip time that the acknowledgment showed, µs.
     pub fn sample_us(&self, now: Instant) -> Option<u64> {
         //= RFC 6298 §3 (Karn): what a retransmission released waited for it, not for the path.
-        let acked = self.first_sent.filter(|_| !self.retransmitted_acked);
+        let acked = self.first_sent.filter(|_| self.retransmitted.is_none());
         acked.or(self.sacked_sent).map(|sent| now.micros_since(sent))
     }
 
@@ -123,7 +123,9 @@ impl Sender {
                 rack.on_delivered(chunk, now, min_rtt_us);
                 delivery.note_newest(chunk);
             }
-            delivery.retransmitted_acked |= marks.contains(Marks::EVER_RETRANSMITTED);
+            if marks.contains(Marks::EVER_RETRANSMITTED) {
+                delivery.retransmitted = delivery.retransmitted.or(Some(chunk.seq));
+            }
             delivery.acked += 1;
             self.release(pool, self.queue.head);
         }

@@ -13,6 +13,7 @@ mod ports;
 mod recovery;
 mod rfc;
 mod scoreboard;
+mod stamps;
 mod state;
 mod time_wait_reuse;
 mod timers;

@@ -80,6 +80,46 @@ fn the_last_of_several_segments_sent_at_once_is_pushed() {
 }
 
 #[test]
+fn a_long_write_is_pushed_where_more_than_half_the_window_went_without() {
+    let mut s = Script::plain();
+    let id = s.established("mss 1000 win 10000");
+    s.send(id, &[1; 30_000]).unwrap();
+    assert_eq!(s.out().len(), 10);
+    let mut pushed = Vec::new();
+    for acked in (1..=20).map(|n| n * 1_000 + 1) {
+        s.inject(&format!(". 1:1(0) ack {acked} win 10000"));
+        let seen = s.out();
+        assert_eq!(seen.len(), 1);
+        pushed.extend(seen.into_iter().filter(|line| line.starts_with('P')));
+    }
+    assert_eq!(pushed, ["P. 19001:20001(1000) ack 1", "P. 29001:30001(1000) ack 1"]);
+}
+
+#[test]
+fn several_segments_of_one_burst_that_are_sent_again_together_are_pushed() {
+    let mut s = Script::plain();
+    let id = s.established("mss 1000 sackok");
+    s.send(id, &[1; 10_000]).unwrap();
+    assert_eq!(s.out().len(), 10, "in bursts of five");
+    s.inject(". 1:1(0) ack 3001 sack 5001:6001 sack 8001:10001");
+    assert_eq!(
+        s.out(),
+        [
+            ". 3001:4001(1000) ack 1",
+            "P. 4001:5001(1000) ack 1",
+            ". 6001:7001(1000) ack 1",
+            ". 7001:8001(1000) ack 1"
+        ]
+    );
+    let mut s = Script::plain();
+    let id = s.established("mss 1000 sackok");
+    s.send(id, &[1; 10_000]).unwrap();
+    s.out();
+    s.inject(". 1:1(0) ack 4001 sack 5001:10001");
+    assert_eq!(s.out(), [". 4001:5001(1000) ack 1"], "of its burst it alone");
+}
+
+#[test]
 fn a_write_takes_what_linux_takes() {
     // (SO_SNDBUF, TCP_NOTSENT_LOWAT, octets taken of 61000), with ten segments in flight.
     for (buffer, low_water, taken) in
@@ -94,6 +134,22 @@ fn a_write_takes_what_linux_takes() {
         });
         assert_eq!(s.send(id, &[1; 61_000]), Ok(taken), "{buffer} {low_water}");
     }
+}
+
+#[test]
+fn a_small_window_makes_a_small_buffer_hold_less_as_on_linux() {
+    let mut s = Script::plain();
+    let id = s.established("mss 988 win 2000");
+    s.options(id, |o| {
+        o.send_buffer = 4_608;
+        o.send_buffer_locked = true;
+    });
+    assert_eq!(s.send(id, &[1; 10_000]), Ok(2_964));
+    assert_eq!(s.out(), [". 1:989(988) ack 1", "P. 989:1977(988) ack 1"]);
+    s.inject(". 1:1(0) ack 1977 win 2000");
+    assert_eq!(s.out(), ["P. 1977:2965(988) ack 1"]);
+    s.inject(". 1:1(0) ack 2965 win 2000");
+    assert_eq!(s.send(id, &[1; 10_000]), Ok(2_964), "all was given back");
 }
 
 #[test]
@@ -184,7 +240,7 @@ fn the_peers_window_is_respected_and_probed() {
     let mut s = Script::plain();
     let id = s.established("mss 1000 win 1500");
     s.send(id, &[1; 3000]).unwrap();
-    assert_eq!(s.out(), [". 1:1001(1000) ack 1"], "no half segment");
+    assert_eq!(s.out(), ["P. 1:1001(1000) ack 1"], "no half segment");
     s.inject(". 1:1(0) ack 1001 win 0");
     assert_eq!(s.out(), [""; 0]);
     assert_eq!(s.wait_ms(190), [""; 0]);
@@ -193,7 +249,7 @@ fn the_peers_window_is_respected_and_probed() {
     assert_eq!(s.wait_ms(380), [""; 0], "backed off");
     assert_eq!(s.wait_ms(40), [". 1000:1000(0) ack 1"]);
     s.inject(". 1:1(0) ack 1001 win 5000");
-    assert_eq!(s.out(), [". 1001:2001(1000) ack 1", "P. 2001:3001(1000) ack 1"]);
+    assert_eq!(s.out(), ["P. 1001:2001(1000) ack 1", "P. 2001:3001(1000) ack 1"]);
 }
 
 #[test]

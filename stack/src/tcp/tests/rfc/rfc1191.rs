@@ -1,5 +1,6 @@
 //! Path MTU discovery: RFC 1191, and whom to believe (RFC 5927).
 
+use crate::config::{SynCookies, TcpConfig};
 use crate::options::PathMtuDiscovery;
 use crate::tcp::State;
 use crate::tcp::testing::Script;
@@ -112,6 +113,37 @@ fn rfc_1191_6_3_a_second_smaller_mtu_does_not_hide_the_first() {
     s.send(id, &[7; 10]).unwrap();
     s.out();
     assert_eq!(s.tcp.info(id, s.now).unwrap().pmtu, 1_500);
+}
+
+#[test]
+fn rfc_1191_a_connection_from_a_peer_whose_path_is_known_starts_from_that() {
+    let mut s = Script::plain();
+    s.path_mtu = Some(1_040);
+    let id = s.established("mss 1460");
+    assert_eq!(s.last.mss, Some(1_000), "as Linux: nor is the peer to send more");
+    let info = s.tcp.info(id, s.now).unwrap();
+    assert_eq!((info.snd_mss, info.pmtu), (1_000, 1_040));
+    s.send(id, &[7; 1460]).unwrap();
+    assert_eq!(s.out(), [". 1:1001(1000) ack 1", "P. 1001:1461(460) ack 1"]);
+    s.inject(". 1:1(0) ack 1461");
+    //= RFC 1191 §6.3
+    s.wait(Duration::from_secs(601));
+    s.send(id, &[7; 1460]).unwrap();
+    assert_eq!(s.out(), ["P. 1461:2921(1460) ack 1"]);
+}
+
+#[test]
+fn what_is_known_of_a_path_counts_for_a_syn_cookie_too() {
+    let config = TcpConfig { syn_cookies: SynCookies::Always, ..TcpConfig::default() };
+    let mut s = Script::with(&config);
+    let listener = s.listener(80, 8);
+    s.path_mtu = Some(1_040);
+    s.inject("S 0:0(0) mss 1460");
+    assert_eq!(s.out(), ["S. 0:0(0) ack 1"]);
+    assert_eq!(s.last.mss, Some(1_000));
+    s.inject(". 1:1(0) ack 1");
+    let id = s.accept(listener).unwrap();
+    assert_eq!(s.tcp.info(id, s.now).unwrap().pmtu, 1_040);
 }
 
 #[test]

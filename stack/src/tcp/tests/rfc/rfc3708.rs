@@ -28,6 +28,7 @@ fn a_dsack_of_one_of_two_retransmissions_takes_nothing_back() {
     s.now += ROUND_TRIP;
     s.inject(". 1:1(0) ack 1001 sack 3001:6001");
     assert_eq!(s.out(), [". 1001:2001(1000) ack 1"]);
+    s.now += Duration::from_millis(1);
     s.inject(". 1:1(0) ack 1001 sack 3001:8001");
     assert_eq!(s.out(), [". 2001:3001(1000) ack 1"]);
     s.inject(". 1:1(0) ack 11001");

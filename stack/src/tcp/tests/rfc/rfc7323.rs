@@ -16,6 +16,23 @@ fn rfc_7323_timestamps_are_echoed_and_old_ones_rejected() {
 }
 
 #[test]
+fn a_duplicate_acknowledgment_that_was_overtaken_is_no_old_one() {
+    let mut s = Script::new();
+    let id = s.established("mss 1012 sackok ts 1000 0");
+    s.send(id, &[0; 8_000]).unwrap();
+    s.out();
+    let sacked = |s: &Script| s.tcp.info(id, s.now).unwrap().sacked;
+    s.inject(". 1:1(0) ack 1 ts 1005 1 sack 5001:6001");
+    assert_eq!((sacked(&s), s.counters.paws_rejected), (1, 0));
+    s.inject(". 1:1(0) ack 1 ts 1004 1 sack 3001:4001");
+    assert_eq!((sacked(&s), s.counters.paws_rejected), (2, 0));
+    s.inject(". 1:1(0) ack 1 ts -100000 1 sack 2001:3001");
+    assert_eq!((sacked(&s), s.counters.paws_rejected), (2, 1), "older than a timeout");
+    s.inject("P. 1:11(10) ack 1 ts 1004 1");
+    assert_eq!(s.counters.paws_rejected, 2, "data");
+}
+
+#[test]
 fn rfc_7323_2_3_windows_are_scaled() {
     let mut s = Script::plain();
     let id = s.established("mss 1000 wscale 2 win 500");
