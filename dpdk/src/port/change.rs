@@ -38,19 +38,26 @@ impl Port {
             let reason = format!("an mtu of {mtu} does not fit its buffers");
             return Err(self.refusal(reason));
         }
+        let restarts = RESTARTS.contains(&self.driver.as_str());
+        // A card goes on taking what it took at the start: the peers of old connections go on
+        // sending that.
+        let receives = |mtu: u16| match restarts || self.config.has_cable() {
+            true => mtu.max(self.config.mtu),
+            false => mtu,
+        };
         let mark = LogMark::now();
-        let told = if RESTARTS.contains(&self.driver.as_str()) {
+        let told = if receives(mtu) == receives(self.mtu()) {
+            0
+        } else if restarts {
             -libc::EBUSY
         } else {
             // SAFETY: plain numbers; ethdev checks them.
-            unsafe { sys::rte_eth_dev_set_mtu(self.id, mtu) }
+            unsafe { sys::rte_eth_dev_set_mtu(self.id, receives(mtu)) }
         };
         match -told {
             0 => {}
             // Links in memory know no MTU: they take what fits a buffer.
             libc::ENOTSUP if self.config.kind != DeviceKind::Pci => {}
-            // It goes on taking what it took at the start, and we send less.
-            libc::ENOTSUP | libc::EBUSY if mtu <= self.config.mtu => {}
             libc::ENOTSUP | libc::EBUSY => {
                 let reason = "its driver raises the mtu only while the card is stopped";
                 return Err(self.refusal(format!("{reason}; start anew with --mtu {mtu}")));
