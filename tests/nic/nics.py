@@ -4,7 +4,7 @@ import typing
 
 # Functions of guest.py and operate.py. Every NIC is handed over by `onwire bind` first, and all but
 # one are given back at the end.
-EVERY = ["redis_and_ping", "forked_workers_drive", "killed_and_started_again"]
+EVERY = ["redis_and_ping", "forked_workers_drive"]
 
 
 class Kind(typing.NamedTuple):
@@ -25,13 +25,15 @@ class Kind(typing.NamedTuple):
 VIRTIO = "virtio-net-pci,disable-legacy=on,iommu_platform=on"
 
 NICS = {
-    "e1000e": Kind("e1000e", EVERY + ["cable_out_and_in", "curl_fetches", "udp_and_iperf3",
-                                      "unprivileged", "changed_while_it_runs"]),
+    "e1000e": Kind("e1000e", EVERY + ["killed_and_started_again", "cable_out_and_in",
+                                      "curl_fetches", "udp_and_iperf3", "unprivileged",
+                                      "changed_while_it_runs"]),
     "e1000": Kind("e1000", EVERY + ["udp_and_iperf3", "taken_over"]),
-    "virtio-net-pci": Kind(VIRTIO, EVERY + ["cable_out_and_in", "curl_fetches", "udp_and_iperf3",
-                                            "another_mac"]),
-    "vmxnet3": Kind("vmxnet3", EVERY + ["cable_out_and_in", "loss_and_delay", "udp_and_iperf3",
-                                        "two_queues", "mtu_follows"]),
+    "virtio-net-pci": Kind(VIRTIO, EVERY + ["killed_and_started_again", "cable_out_and_in",
+                                            "curl_fetches", "udp_and_iperf3", "another_mac"]),
+    "vmxnet3": Kind("vmxnet3", EVERY + ["killed_and_started_again", "cable_out_and_in",
+                                        "loss_and_delay", "udp_and_iperf3", "two_queues",
+                                        "mtu_follows"]),
     "virtio-mq": Kind(f"{VIRTIO},mq=on,vectors=6", ["two_queues", "offloads_carry"], queues=2),
     "bond": Kind("e1000e", ["one_member_fails"], second="e1000"),
     "hotplug": Kind("e1000e", ["taken_out"], hot=True),
