@@ -79,6 +79,8 @@ pub enum Command {
     Route(ListArguments),
     /// Show neighbors
     Neigh(ListArguments),
+    /// Change something of an engine that runs: mtu, promiscuous
+    Set(SetArguments),
     /// Check this machine: what works, what is missing, what to do
     Doctor(DoctorArguments),
     /// Show every setting, its value and its meaning
@@ -231,6 +233,9 @@ pub struct TcpdumpArguments {
     #[arg(short = 's', value_name = "SNAPLEN", default_value_t = 0,
           value_parser = clap::value_parser!(u32).range(0..=262_144))]
     pub snaplen: u32,
+    /// Have the device take frames for other stations too, meanwhile
+    #[arg(long)]
+    pub promiscuous: bool,
     /// Which engine.
     #[command(flatten)]
     pub selection: Selection,
@@ -283,6 +288,26 @@ pub struct ListArguments {
     #[arg(long)]
     pub json: bool,
     /// Which engines.
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+/// `onwire set`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  onwire set mtu 1400        the device's, the routes' and that of connections, old and new
+  onwire set promiscuous on  take frames for every address (onwire tcpdump shows them)
+
+It is refused, and all is as it was, where the driver cannot do it while it runs.")]
+pub struct SetArguments {
+    /// What: mtu or promiscuous
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// How: a number of octets; on or off
+    #[arg(value_name = "VALUE")]
+    pub value: String,
+    /// Which engine.
     #[command(flatten)]
     pub selection: Selection,
 }

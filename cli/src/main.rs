@@ -19,6 +19,7 @@ mod list;
 mod network;
 mod output;
 mod run;
+mod set;
 mod settings;
 mod ss;
 mod stats;
@@ -54,6 +55,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Unbind(arguments) => devices::unbind(&arguments),
         Command::Route(arguments) => network::route(&arguments),
         Command::Neigh(arguments) => network::neigh(&arguments),
+        Command::Set(arguments) => set::set(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Settings(arguments) => settings::settings(&arguments),
         Command::Symbols(arguments) => symbols::symbols(&arguments),

@@ -27,7 +27,8 @@ pub fn tcpdump(arguments: &TcpdumpArguments) -> Result<ExitCode, Failure> {
         return Err(Failure::usage("tcpdump: -w - would write binary to the terminal; pipe it"));
     }
     let engine = arguments.selection.engine()?;
-    let mut stream = engine.client.capture(arguments.snaplen, arguments.count)?;
+    let mut stream =
+        engine.client.capture(arguments.snaplen, arguments.count, arguments.promiscuous)?;
     match (&arguments.write, reader) {
         (Some(path), _) if path == Path::new("-") => copy(&mut stream, &mut io::stdout().lock()),
         (Some(path), _) => {

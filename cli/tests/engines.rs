@@ -2,6 +2,7 @@
 
 mod support;
 
+use control::Change;
 use control::message::{
     EngineInfo, NeighborInfo, Program, Protocol, Request, Response, RouteInfo, SocketInfo,
     SocketPath, Stats, TcpInfo,
@@ -29,6 +30,7 @@ fn info(id: u32) -> EngineInfo {
         offloads: vec![],
         wakes_by: "interrupt".into(),
         link: "up".into(),
+        promiscuous: false,
         uptime_ms: 61_000,
     }
 }
@@ -106,6 +108,8 @@ fn answer(id: u32) -> impl Fn(&Request, &mut UnixStream) + Send + Sync + Clone +
                 writer.frame(&arp()).unwrap();
             }
         }
+        Request::Set { change: Change::Mtu(1_400) } => send(stream, &Response::Done),
+        Request::Set { .. } => send(stream, &Response::Error { message: "it cannot".into() }),
         Request::Leave { .. } => send(stream, &Response::Leaving),
     }
 }
@@ -143,6 +147,27 @@ fn one_engine_answers_every_question() {
     assert!(run(dir, &["neigh"]).contains("INCOMPLETE"));
     let list = run(dir, &["list"]);
     assert!(list.contains("redis-server (7)") && list.contains("1m1s"), "{list}");
+}
+
+#[test]
+fn a_change_is_made_in_silence_or_refused_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    fake_engine(dir.path(), 7, answer(7));
+    assert_eq!(run(dir.path(), &["set", "mtu", "1400"]), "");
+    for (words, status, said) in [
+        (["mtu", "9000"], 1, "refuses: it cannot"),
+        (["promiscuous", "on"], 1, "refuses: it cannot"),
+        (["mtu", "many"], 2, "576 to 65535"),
+        (["gro", "off"], 2, "mtu and promiscuous"),
+    ] {
+        let output = output(dir.path(), &["set", words[0], words[1]]);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(status), "{text}");
+        assert!(text.contains(said) && text.lines().count() == 1, "{text}");
+    }
+    fake_engine(dir.path(), 8, answer(8));
+    let output = output(dir.path(), &["set", "mtu", "1400"]);
+    assert!(stderr(&output).contains("say which"), "a change is for one engine");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The asking side of the control socket: blocking, with time limits.
 
+use crate::change::Change;
 use crate::message::{
     self, EngineInfo, LONGEST_RESPONSE, NeighborInfo, Request, Response, RouteInfo, SocketInfo,
     Stats,
@@ -156,6 +157,17 @@ impl Client {
         }
     }
 
+    /// Changes something; when this returns it is so.
+    ///
+    /// # Errors
+    /// As [`Client::request`]: then all is as it was.
+    pub fn change(&mut self, change: Change) -> Result<(), ClientError> {
+        match self.request(&Request::Set { change })? {
+            Response::Done => Ok(()),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
     /// Asks a lingering engine to give its device up and waits until it has, at most `patience`.
     /// Whether it did.
     ///
@@ -181,8 +193,9 @@ impl Client {
         mut self,
         snaplen: u32,
         count: Option<u64>,
+        promiscuous: bool,
     ) -> Result<BufReader<UnixStream>, ClientError> {
-        match self.request(&Request::Tcpdump { snaplen, count })? {
+        match self.request(&Request::Tcpdump { snaplen, count, promiscuous })? {
             Response::Capturing => {}
             _ => return Err(ClientError::Unexpected),
         }
@@ -248,7 +261,7 @@ mod tests {
         let (_dir, path) = serve(vec![[Response::Capturing.to_line(), b"pcap".to_vec()].concat()]);
         let mut octets = Vec::new();
         let client = Client::connect(&path).unwrap();
-        client.capture(0, None).unwrap().read_to_end(&mut octets).unwrap();
+        client.capture(0, None, false).unwrap().read_to_end(&mut octets).unwrap();
         assert_eq!(octets, b"pcap");
     }
 

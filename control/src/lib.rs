@@ -7,6 +7,7 @@
 //! * [`RunDir`], [`Lease`]: the files by which engines find each other and keep out of each
 //!   other's way.
 //! * [`message`], [`Client`]: the control socket's language and its asking side.
+//! * [`Change`]: what may be changed of an engine that runs.
 //! * [`pcapng`]: the format in which a capture leaves an engine.
 //!
 //! Called by `engine`, `preload` and `cli`. It never touches the network, a device or the stack's
@@ -14,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod change;
 pub mod client;
 pub mod device;
 pub mod message;
@@ -23,6 +25,7 @@ pub mod run_dir;
 pub mod settings;
 pub(crate) mod text;
 
+pub use change::Change;
 pub use client::{Client, ClientError};
 pub use device::{DeviceSpec, MemifRole};
 pub use message::{Request, Response};

@@ -6,6 +6,7 @@
 //! set. After [`Response::Capturing`] the connection carries pcapng until either side closes it.
 //! Nothing here is secret, and every line is bounded.
 
+use crate::change::Change;
 use crate::text;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use stack::addr::{Cidr, MacAddr};
@@ -39,6 +40,14 @@ pub enum Request {
         snaplen: u32,
         /// End after this many frames.
         count: Option<u64>,
+        /// Those for other stations too, as long as somebody captures.
+        #[serde(default)]
+        promiscuous: bool,
+    },
+    /// Change something → [`Response::Done`].
+    Set {
+        /// What.
+        change: Change,
     },
     /// Somebody wants your device: leave if no program runs any more → [`Response::Leaving`] or
     /// [`Response::Staying`].
@@ -78,6 +87,8 @@ pub enum Response {
         /// Which.
         programs: Vec<Program>,
     },
+    /// To [`Request::Set`]: it is so.
+    Done,
     /// The request was not understood or cannot be done.
     Error {
         /// Why, in one line.
@@ -133,9 +144,12 @@ pub struct EngineInfo {
     /// How those who wait hear of frames: `descriptor`, `interrupt` or `clock`.
     #[serde(default)]
     pub wakes_by: String,
-    /// `up`, `down` or `removed`.
+    /// `up`, `down`, `removed` or `reset`.
     #[serde(default)]
     pub link: String,
+    /// Whether the device takes frames for every address.
+    #[serde(default)]
+    pub promiscuous: bool,
     /// Milliseconds since the start.
     pub uptime_ms: u64,
 }
@@ -532,6 +546,7 @@ mod tests {
                 offloads: vec![],
                 wakes_by: "interrupt".into(),
                 link: "up".into(),
+                promiscuous: false,
                 uptime_ms: 5,
             })),
             Response::Sockets { sockets: vec![socket(1)], more: false },
@@ -557,6 +572,7 @@ mod tests {
             ]),
             Response::Capturing,
             Response::Leaving,
+            Response::Done,
             Response::Staying { programs: vec![Program { pid: 1, name: "a\nb".into() }] },
             Response::Error { message: "no".into() },
         ];
@@ -572,7 +588,9 @@ mod tests {
     fn requests_are_strict() {
         for request in [
             Request::Info,
-            Request::Tcpdump { snaplen: 0, count: Some(3) },
+            Request::Tcpdump { snaplen: 0, count: Some(3), promiscuous: true },
+            Request::Set { change: Change::Mtu(1_400) },
+            Request::Set { change: Change::Promiscuous(false) },
             Request::Leave { pid: 1, program: "x".into() },
         ] {
             assert_eq!(Request::from_line(&to_line(&request)), Ok(request));

@@ -94,8 +94,11 @@ fn check_port(port: &PortConfig, bytes: usize) -> Vec<(String, String)> {
                 }
             }
         }
-        DeviceKind::Pci => problems.extend(check_card(port.name(), bytes)),
         _ => {}
+    }
+    for card in port.cards() {
+        let address = card.split(',').next().unwrap_or_default();
+        problems.extend(check_card(address, bytes));
     }
     problems
 }

@@ -190,6 +190,26 @@ impl PortConfig {
         self
     }
 
+    /// The cards that it is made of, in DPDK's words: itself, or the members of a bond.
+    #[must_use]
+    pub fn cards(&self) -> Vec<String> {
+        if self.kind == DeviceKind::Pci {
+            return vec![self.devargs.clone()];
+        }
+        let member = |argument: &str| {
+            let (name, value) = argument.split_once('=')?;
+            let card = matches!(name, "slave" | "member") && is_pci_address(value);
+            card.then(|| value.to_owned())
+        };
+        self.devargs.split(',').filter_map(member).collect()
+    }
+
+    /// Whether it has a cable, that may not be in.
+    #[must_use]
+    pub fn has_cable(&self) -> bool {
+        !self.cards().is_empty()
+    }
+
     /// The device's name for DPDK: what stands before the first comma.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -214,6 +234,14 @@ impl PortConfig {
         let frame = self.mtu.saturating_add(14 + 8 + 4).clamp(2048, MAX_ROOM);
         frame.div_ceil(64).saturating_mul(64)
     }
+}
+
+/// Such as 0000:00:03.0, with or without the domain.
+fn is_pci_address(text: &str) -> bool {
+    let hexadecimal = |word: &str| !word.is_empty() && word.bytes().all(|c| c.is_ascii_hexdigit());
+    text.rsplit_once('.').is_some_and(|(slot, function)| {
+        slot.contains(':') && slot.split(':').all(hexadecimal) && hexadecimal(function)
+    })
 }
 
 impl DeviceKind {
@@ -299,6 +327,17 @@ mod tests {
         let two = PortConfig::virtio_user("/v").with_queues(2);
         assert!(two.devargs.contains(",queues=2,cq=1,"));
         assert_eq!(PortConfig::tap(None).with_queues(2).devargs, "net_tap0");
+    }
+
+    #[test]
+    fn a_bond_is_made_of_its_members() {
+        let bond = "net_bonding0,mode=1,slave=0000:00:03.0,slave=0000:00:04.0,primary=0000:00:03.0";
+        let bond = PortConfig::vdev(bond);
+        assert_eq!(bond.cards(), ["0000:00:03.0", "0000:00:04.0"]);
+        assert!(bond.has_cable());
+        assert_eq!(PortConfig::pci("0000:00:03.0,x=1").cards(), ["0000:00:03.0,x=1"]);
+        assert!(!PortConfig::vdev("net_bonding0,slave=net_tap0,member=1:x.0").has_cable());
+        assert!(!PortConfig::tap(None).has_cable());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The start of DPDK's environment, once per family of processes, disturbing nothing.
 
 use crate::descriptors;
-use crate::device::{DeviceKind, PortConfig};
+use crate::device::PortConfig;
 use crate::error::{Error, LogMark};
 use crate::{card, check};
 use dpdk_sys as sys;
@@ -55,10 +55,9 @@ impl EalOptions {
     /// What `ports` need.
     #[must_use]
     pub fn for_ports(ports: &[&PortConfig]) -> Self {
-        let is_pci = |port: &&&PortConfig| port.kind == DeviceKind::Pci;
         EalOptions {
             memory_bytes: BASE_BYTES + ports.iter().map(|p| p.memory_bytes()).sum::<usize>(),
-            pci: ports.iter().filter(is_pci).map(|p| p.devargs.clone()).collect(),
+            pci: ports.iter().flat_map(|port| port.cards()).collect(),
             ..EalOptions::default()
         }
     }

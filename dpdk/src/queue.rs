@@ -61,6 +61,11 @@ impl Queue {
         self.queue
     }
 
+    /// The port's MTU has been changed.
+    pub fn set_mtu(&mut self, mtu: u16) {
+        self.mtu = mtu;
+    }
+
     /// Its pool.
     #[must_use]
     pub fn pool(&self) -> Pool {

@@ -26,8 +26,9 @@ const CAPTURE_PENDING: usize = 4 << 20;
 pub(crate) trait Backend {
     /// The answers to any request but a capture.
     fn respond(&mut self, request: &Request) -> Vec<Response>;
-    /// Copies frames from now on, `snaplen` octets of each (0: all). Returns the interface's name.
-    fn capture_start(&mut self, snaplen: u32) -> String;
+    /// Copies frames from now on, `snaplen` octets of each (0: all), those for other stations too if
+    /// `promiscuous`. Returns the interface's name, or why the device cannot.
+    fn capture_start(&mut self, snaplen: u32, promiscuous: bool) -> Result<String, String>;
     /// Hands over captured frames, oldest first, until `each` says enough (false).
     fn capture_read(&mut self, each: &mut dyn FnMut(&Frame<'_>) -> bool);
     /// Nobody wants frames any more.
@@ -220,8 +221,11 @@ impl Connection {
             Ok(request) => request,
             Err(message) => return self.say(&Response::Error { message }),
         };
-        if let Request::Tcpdump { snaplen, count } = request {
-            return self.start_capture(snaplen, count, backend);
+        if let Request::Tcpdump { snaplen, count, promiscuous } = request {
+            return match backend.capture_start(snaplen, promiscuous) {
+                Ok(interface) => self.start_capture(&interface, snaplen, count),
+                Err(message) => self.say(&Response::Error { message }),
+            };
         }
         for response in backend.respond(&request) {
             self.leaving |= matches!(response, Response::Leaving);
@@ -237,10 +241,9 @@ impl Connection {
         self.pending.extend_from_slice(&line);
     }
 
-    fn start_capture(&mut self, snaplen: u32, count: Option<u64>, backend: &mut impl Backend) {
-        let interface = backend.capture_start(snaplen);
+    fn start_capture(&mut self, interface: &str, snaplen: u32, count: Option<u64>) {
         self.say(&Response::Capturing);
-        match pcapng::Writer::new(Vec::new(), &interface, snaplen) {
+        match pcapng::Writer::new(Vec::new(), interface, snaplen) {
             Ok(writer) => self.capture = Some(Capture { writer, remaining: count }),
             Err(_) => self.ending = true, // A Vec does not fail.
         }
@@ -315,9 +318,12 @@ mod tests {
                 _ => vec![Response::Error { message: "not here".into() }],
             }
         }
-        fn capture_start(&mut self, _snaplen: u32) -> String {
+        fn capture_start(&mut self, _snaplen: u32, promiscuous: bool) -> Result<String, String> {
+            if promiscuous {
+                return Err("no such mode".into());
+            }
             self.captured = vec![vec![0x11; 60], vec![0x12; 60], vec![0x13; 60]];
-            "onwire0".into()
+            Ok("onwire0".into())
         }
         fn capture_read(&mut self, each: &mut dyn FnMut(&Frame<'_>) -> bool) {
             for octets in std::mem::take(&mut self.captured) {
@@ -371,8 +377,9 @@ mod tests {
         let path = dir.path().join("1.sock");
         let (stop, thread) = serve(&path);
         let mut octets = Vec::new();
+        assert!(Client::connect(&path).unwrap().capture(0, None, true).is_err());
         let client = Client::connect(&path).unwrap();
-        client.capture(0, Some(2)).unwrap().read_to_end(&mut octets).unwrap();
+        client.capture(0, Some(2), false).unwrap().read_to_end(&mut octets).unwrap();
         let frames = octets.windows(60).filter(|w| w == &[0x11; 60] || w == &[0x12; 60]).count();
         assert_eq!(frames, 2);
         assert!(!octets.windows(60).any(|w| w == [0x13; 60]), "the third frame was not asked for");

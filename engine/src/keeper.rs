@@ -7,14 +7,18 @@
 //!
 //! It has one thread and uses neither the program's heap nor stdio nor its descriptors.
 
+mod card;
+
 use crate::control_server::ControlServer;
 use crate::engine::Engine;
 use crate::fork::{CHILD, HELLO};
+use crate::link::Gone;
 use crate::process::{Ending, Stage};
 use crate::report::Report;
 use crate::rx_watch::{Arming, Interrupts, RxWatch};
 use crate::shared::Shared;
 use crate::{alloc, clock, fds, fork, setup, sys, thread};
+use card::CABLE_TICK;
 use control::message::EngineInfo;
 use core::ffi::c_int;
 use core::sync::atomic::Ordering;
@@ -33,10 +37,6 @@ const TICK: Duration = Duration::from_millis(1);
 const SLOW_TICK: Duration = Duration::from_millis(20);
 /// How long what is unsent may take once a successor waits.
 const LEAVE_PATIENCE: Duration = Duration::from_millis(1_500);
-/// How often a card's cable is looked at.
-const CABLE_TICK: Duration = Duration::from_millis(1_000);
-/// How long stopping a card may take, in seconds.
-const STOP_PATIENCE_S: u32 = 5;
 /// How often captured frames are moved.
 const CAPTURE_TICK: Duration = Duration::from_millis(5);
 
@@ -265,52 +265,6 @@ impl State {
         sys::close(self.lease);
     }
 
-    /// A card that is not stopped goes on writing to what was our memory, as far as the IOMMU lets
-    /// it, and some are not reset when they are given back.
-    fn stop_card(&self) {
-        // The driver's code takes locks whose holders may have ended: it shall not keep us.
-        sys::alarm(STOP_PATIENCE_S);
-        sys::set_signal_mask(sys::ALL_SIGNALS & !(1 << (libc::SIGALRM - 1)));
-        self.rx.stop_card();
-        sys::alarm(0);
-    }
-
-    /// Once a second: whether the cable is in.
-    fn look_at_cable(&mut self) {
-        if !self.rx.is_card() || clock::now().saturating_since(self.cable_seen) < CABLE_TICK {
-            return;
-        }
-        self.cable_seen = clock::now();
-        if self.rx.look_at_cable() {
-            self.wake_leader();
-        }
-    }
-
-    /// Whoever leads has something to say.
-    fn wake_leader(&self) {
-        if let Some(doorbell) = self.shared.sleepers.leaders_doorbell() {
-            self.shared.doorbells.ring(doorbell);
-        }
-    }
-
-    /// The card is to be taken out: connections end, and every process lets go of it.
-    fn remove_card(&mut self) {
-        sys::close(self.removal);
-        fds::unprotect(self.removal);
-        self.removal = -1;
-        let Ok(mut held) = self.shared.enter() else { return };
-        held.change();
-        let now = held.now;
-        for lane in held.shards.range() {
-            held.shards.at(lane).device_gone(now);
-        }
-        held.shared.link.remove();
-        held.shared.link.carrier.report();
-        held.dispatch();
-        held.wake_all();
-        held.settle();
-    }
-
     /// Waits for something and deals with it; whether to go on.
     fn turn(&mut self) -> bool {
         let mode = self.mode();
@@ -323,7 +277,7 @@ impl State {
         } else {
             timeout
         };
-        let timeout = if self.rx.is_card() {
+        let timeout = if self.rx.has_cable() {
             Some(timeout.map_or(CABLE_TICK, |timeout| timeout.min(CABLE_TICK)))
         } else {
             timeout
@@ -341,7 +295,10 @@ impl State {
         self.hear_members();
         self.serve();
         if is_readable(self.removal) {
-            self.remove_card();
+            self.lose_card(Gone::Removed);
+        }
+        if self.shared.link.is_reset() {
+            self.lose_card(Gone::Reset);
         }
         self.look_at_cable();
         if matches!(mode, Mode::Lead(_)) && !self.others_poll() {
@@ -416,7 +373,7 @@ impl State {
         self.shared.keeper.until.store(until, Ordering::SeqCst);
         let mut timeout = next.map(|next| next.saturating_since(held.now));
         let blind = self.rx.get().is_none() || self.rx.is_doubtful();
-        if blind && !self.shared.link.is_removed() {
+        if blind && !self.shared.link.is_gone() {
             let busy = self.shared.open_files.load(Ordering::Relaxed) > 0
                 || held.occupancy().tcp.sockets > 0;
             let tick = if busy { TICK } else { SLOW_TICK };

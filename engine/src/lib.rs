@@ -29,6 +29,7 @@
 pub mod alloc;
 mod apart;
 pub mod cancel;
+mod change;
 mod clock;
 mod control_server;
 mod doorbell;

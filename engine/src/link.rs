@@ -4,12 +4,14 @@
 //! process alone can go on; for all others, the keeper among them, the link is down for good: they
 //! neither receive nor send on it, count what they drop, and do not lead. The interrupt thread of
 //! the first process, which makes such changes, holds the shard's lock meanwhile.
+//!
+//! And cards that go, or whose host resets them: then the link is lost to all.
 
 use crate::engine::Engine;
 use crate::shared::Held;
 use crate::sys;
 use core::cell::RefCell;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use dpdk::{ControlWatch, DeviceKind};
 
 /// What every process of the family shares.
@@ -21,8 +23,10 @@ pub(crate) struct Link {
     pub(crate) carrier: Carrier,
     /// What woke those who slept on it.
     pub(crate) wakings: Wakings,
-    /// The card is being taken out of the machine.
-    removed: AtomicBool,
+    /// Why the card cannot be used any more, as a number of [`Gone`]; 0: it can.
+    gone: AtomicU8,
+    /// How often the driver said that the card's host has reset it.
+    resets: AtomicU32,
     /// How often the mapping has changed.
     generation: AtomicU32,
     /// The process that sees the changes, by its slot.
@@ -49,17 +53,34 @@ impl Link {
         Link { name, ..Link::default() }
     }
 
-    /// The card is being taken out: from now on nobody receives or sends. Under the lock.
-    pub(crate) fn remove(&self) {
+    /// The card is of no use any more: from now on nobody receives or sends. Under the lock.
+    pub(crate) fn lose_card(&self, why: Gone) {
         self.owner.store(u32::MAX, Ordering::Relaxed);
-        self.removed.store(true, Ordering::Relaxed);
+        self.gone.store(why as u8, Ordering::Relaxed);
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.let_go_quietly();
     }
 
+    /// Why the card is gone, or about to be, if it is.
+    pub(crate) fn gone(&self) -> Option<Gone> {
+        [Gone::Removed, Gone::Reset]
+            .into_iter()
+            .find(|why| *why as u8 == self.gone.load(Ordering::Relaxed))
+    }
+
     /// Whether the card is gone, or about to be.
-    pub(crate) fn is_removed(&self) -> bool {
-        self.removed.load(Ordering::Relaxed)
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed) != 0
+    }
+
+    /// How often the driver said that the card's host has reset it.
+    pub(crate) fn resets(&self) -> u32 {
+        self.resets.load(Ordering::Acquire)
+    }
+
+    /// Whether the keeper has a reset to follow.
+    pub(crate) fn is_reset(&self) -> bool {
+        self.resets() > 0 && !self.is_gone()
     }
 
     /// The link is lost, which is found where the port would be used, under the lock: if it is the
@@ -73,7 +94,7 @@ impl Link {
 
     /// Whether there was something to let go of.
     fn let_go_quietly(&self) -> bool {
-        let first = self.is_removed() && !LET_GO.swap(true, Ordering::Relaxed);
+        let first = self.is_gone() && !LET_GO.swap(true, Ordering::Relaxed);
         if first {
             // SAFETY: whoever uses the port holds the lock, as this thread does, and looks first
             // whether the link is lost.
@@ -96,12 +117,14 @@ impl Link {
             return;
         }
         let name = &self.name;
-        sys::complain(&if self.is_removed() {
-            format!("onwire: {name}: the card was taken out; its connections have ended (ENETDOWN)")
-        } else if self.carrier.is_up() {
-            format!("onwire: {name}: the link is up")
-        } else {
-            format!("onwire: {name}: the link is down")
+        let ended = "its connections have ended (ENETDOWN)";
+        sys::complain(&match (self.gone(), self.carrier.is_up()) {
+            (Some(Gone::Removed), _) => format!("onwire: {name}: the card was taken out; {ended}"),
+            (Some(Gone::Reset), _) => {
+                format!("onwire: {name}: the card was reset by its host; {ended}: start anew")
+            }
+            (None, true) => format!("onwire: {name}: the link is up"),
+            (None, false) => format!("onwire: {name}: the link is down"),
         });
     }
 
@@ -115,7 +138,7 @@ impl Link {
     #[cold]
     pub(crate) fn drop_frames(&self, count: usize) {
         self.dropped.fetch_add(count as u64, Ordering::Relaxed);
-        if !self.is_removed() && !SAID.swap(true, Ordering::Relaxed) {
+        if !self.is_gone() && !SAID.swap(true, Ordering::Relaxed) {
             sys::complain(
                 "onwire: the other end of the link has gone: only the process that opened it can \
                  use it again; restart the program",
@@ -133,6 +156,16 @@ impl Link {
         let changed = self.generation.load(Ordering::Acquire) != 0;
         changed.then(|| self.owner.load(Ordering::Relaxed))
     }
+}
+
+/// Why a card cannot be used any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// It is being taken out of the machine.
+    Removed = 1,
+    /// Its host has reset it, which only a start of the driver can follow, and that makes event
+    /// descriptors that the other processes would not have.
+    Reset = 2,
 }
 
 /// The cable of a card, as the keeper found it last.
@@ -200,9 +233,14 @@ pub(crate) struct Wakings {
     pub(crate) given_up: AtomicU32,
 }
 
-/// From now on changes of the mapping are noticed, if the device can have any.
-pub(crate) fn watch(kind: DeviceKind) {
-    if matches!(kind, DeviceKind::Memif | DeviceKind::Vhost) {
+/// From now on changes of the mapping, and resets, are noticed, if the device can have any.
+pub(crate) fn watch(engine: &Engine) {
+    if let Some(port) = engine.rx.port()
+        && let Err(error) = dpdk::watch_reset(port, on_reset)
+    {
+        sys::complain(&format!("onwire: {error}"));
+    }
+    if matches!(engine.rx.kind(), DeviceKind::Memif | DeviceKind::Vhost) {
         STARTER.store(sys::getpid(), Ordering::Release);
         dpdk::watch_control(ControlWatch { enter, leave, mapped });
     }
@@ -226,6 +264,14 @@ extern "C" fn mapped() {
         return;
     }
     on_change(engine);
+}
+
+/// The keeper sees to it: this is a thread of DPDK's.
+extern "C" fn on_reset() {
+    let Some(engine) = crate::get() else { return };
+    let shared = engine.shared;
+    shared.link.resets.fetch_add(1, Ordering::Release);
+    shared.doorbells.ring(shared.keeper.doorbell.load(Ordering::Relaxed));
 }
 
 /// Others stop; whoever of them leads is woken to leave that to this process.
@@ -256,11 +302,16 @@ mod tests {
     }
 
     #[test]
-    fn a_card_that_was_taken_out_is_nobodys() {
-        let link = Link::new("pci:0000:00:02.0".into());
-        link.remove();
-        assert!(link.is_lost() && link.is_removed());
-        assert_eq!(link.only_process(), Some(u32::MAX));
+    fn a_card_that_is_gone_is_nobodys() {
+        for why in [Gone::Removed, Gone::Reset] {
+            let link = Link::new("pci:0000:00:02.0".into());
+            assert!(link.gone().is_none() && !link.is_reset());
+            link.resets.fetch_add(1, Ordering::Relaxed);
+            assert!(link.is_reset());
+            link.lose_card(why);
+            assert!(link.is_lost() && !link.is_reset());
+            assert_eq!((link.gone(), link.only_process()), (Some(why), Some(u32::MAX)));
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What the keeper answers on the control socket: the engine's state as messages.
 
+use crate::change::Changes;
 use crate::control_server::Backend;
 use crate::file::{File, FileId, Kind, Path};
+use crate::link::Gone;
 use crate::process::Stage;
 use crate::rx_watch::RxWatch;
 use crate::shared::{Held, Shared};
@@ -13,7 +15,7 @@ use control::message::{
 use control::pcapng::{Frame, FrameDirection};
 use control::{Request, Response};
 use core::sync::atomic::{AtomicU64, Ordering};
-use dpdk::QueueCounters;
+use dpdk::{Port, QueueCounters};
 use stack::capture::Direction;
 use stack::neighbor;
 use stack::shard::{Counters, SocketId, SocketSummary};
@@ -25,6 +27,7 @@ pub(crate) struct Report {
     shared: &'static Shared,
     info: EngineInfo,
     rx: RxWatch,
+    changes: Changes,
     /// Captured octets on their way, reused.
     frames: Vec<Captured>,
 }
@@ -38,7 +41,7 @@ struct Captured {
 
 impl Report {
     pub(crate) fn new(shared: &'static Shared, info: EngineInfo, rx: RxWatch) -> Self {
-        Report { shared, info, rx, frames: Vec::new() }
+        Report { shared, info, rx, changes: Changes::default(), frames: Vec::new() }
     }
 
     fn locked<R>(&self, f: impl FnOnce(&mut Held<'static>) -> R) -> Option<R> {
@@ -55,16 +58,19 @@ impl Report {
             uptime_ms: u64::try_from(uptime).unwrap_or(u64::MAX),
             wakes_by: self.rx.way().to_owned(),
             link: self.link_state().to_owned(),
+            mtu: self.locked(|held| held.shards.first().mtu()).unwrap_or(self.info.mtu),
+            promiscuous: self.rx.port().is_some_and(Port::is_promiscuous),
             ..self.info.clone()
         }))
     }
 
     fn link_state(&self) -> &'static str {
         let link = self.shared.link;
-        match link.is_removed() {
-            true => "removed",
-            false if link.carrier.is_up() => "up",
-            false => "down",
+        match link.gone() {
+            Some(Gone::Removed) => "removed",
+            Some(Gone::Reset) => "reset",
+            None if link.carrier.is_up() => "up",
+            None => "down",
         }
     }
 
@@ -154,6 +160,7 @@ impl Report {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         for (name, value, help) in [
             ("link_changes", link.carrier.changes().into(), "times the link went down or came up"),
+            ("resets", link.resets().into(), "times the card's host has reset it"),
             ("sleeps", load(&wakings.sleeps), "sleeps on the port"),
             ("announced", load(&wakings.announced), "sleeps that the port ended with frames"),
             ("unannounced", load(&wakings.unannounced), "sleeps after which frames were found"),
@@ -520,19 +527,28 @@ impl Backend for Report {
                     vec![Response::Staying { programs }]
                 }
             }
+            Request::Set { change } => {
+                vec![match self.changes.make(self.shared, &self.rx, *change) {
+                    Ok(()) => Response::Done,
+                    Err(message) => Response::Error { message },
+                }]
+            }
             Request::Tcpdump { .. } => {
                 vec![Response::Error { message: "a capture has its own answer".into() }]
             }
         }
     }
 
-    fn capture_start(&mut self, snaplen: u32) -> String {
+    fn capture_start(&mut self, snaplen: u32, promiscuous: bool) -> Result<String, String> {
+        if promiscuous {
+            self.changes.capture(self.shared, &self.rx, true)?;
+        }
         self.locked(|held| {
             for lane in held.shards.range() {
                 held.shards.at(lane).capture_start(snaplen as usize);
             }
         });
-        self.info.interface.clone().unwrap_or_else(|| self.info.device.clone())
+        Ok(self.info.interface.clone().unwrap_or_else(|| self.info.device.clone()))
     }
 
     fn capture_read(&mut self, each: &mut dyn FnMut(&Frame<'_>) -> bool) {
@@ -573,6 +589,8 @@ impl Backend for Report {
     }
 
     fn capture_stop(&mut self) {
+        // What cannot be taken back now can be by the operator.
+        let _ = self.changes.capture(self.shared, &self.rx, false);
         self.locked(|held| {
             for lane in held.shards.range() {
                 held.shards.at(lane).capture_stop();

@@ -21,6 +21,8 @@ pub(crate) struct RxWatch {
     link: &'static Link,
     /// The kernel's descriptors, which never change.
     fixed: Option<Interrupts>,
+    /// It is made of cards.
+    cable: bool,
     trust: Trust,
 }
 
@@ -32,6 +34,7 @@ impl RxWatch {
             port,
             link,
             fixed: if kernels { Interrupts::of(port) } else { None },
+            cable: port.config().has_cable(),
             trust: Trust::new(!matches!(kind, DeviceKind::Pci | DeviceKind::Other)),
         }
     }
@@ -46,6 +49,11 @@ impl RxWatch {
     /// The device's kind.
     pub(crate) fn kind(&self) -> DeviceKind {
         self.port.config().kind
+    }
+
+    /// The port, while this process may use it.
+    pub(crate) fn port(&self) -> Option<&'static Port> {
+        (!self.link.is_lost()).then_some(self.port)
     }
 
     /// What to sleep on, if there is something at the moment.
@@ -111,24 +119,29 @@ impl RxWatch {
         if gone || self.port.rx_interrupt(0).is_none() { "clock" } else { "interrupt" }
     }
 
-    /// Whether the device is a card, with a cable and registers of its own.
+    /// Whether the device is a card, with registers of its own.
     pub(crate) fn is_card(&self) -> bool {
         self.kind() == DeviceKind::Pci
     }
 
+    /// Whether it is a card, or a bond of cards.
+    pub(crate) fn has_cable(&self) -> bool {
+        self.cable
+    }
+
     /// What the card counted, while it is there.
     pub(crate) fn card_stats(&self) -> Option<PortStats> {
-        (self.is_card() && !self.link.is_lost()).then(|| self.port.stats())
+        (self.has_cable() && !self.link.is_lost()).then(|| self.port.stats())
     }
 
     /// Looks whether the cable is in; whether that has changed. One process of the family only.
     pub(crate) fn look_at_cable(&self) -> bool {
-        self.is_card() && !self.link.is_lost() && self.link.carrier.found(self.port.link_up())
+        self.has_cable() && !self.link.is_lost() && self.link.carrier.found(self.port.link_up())
     }
 
     /// The card stops working on memory that will not be ours any more.
     pub(crate) fn stop_card(&self) {
-        if self.is_card() && !self.link.is_lost() {
+        if self.has_cable() && !self.link.is_lost() {
             self.port.stop();
         }
     }

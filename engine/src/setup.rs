@@ -101,7 +101,7 @@ fn start_first(settings: &Settings) -> Result<&'static Engine, StartError> {
     match result {
         Ok(engine) => {
             let engine = ENGINE.get_or_init(|| engine);
-            link::watch(engine.rx.kind());
+            link::watch(engine);
             Ok(engine)
         }
         Err(line) => {
@@ -360,6 +360,7 @@ impl Plan {
             offloads: port.offloads().names().map(ToOwned::to_owned).collect(),
             wakes_by: String::new(),
             link: String::new(),
+            promiscuous: false,
             uptime_ms: 0,
         }
     }
@@ -483,7 +484,7 @@ fn wait_for_peer(port: &Port) -> Result<(), String> {
 
 /// A card's link takes a moment after its start, or has no cable yet: that is no failure.
 fn wait_for_cable(port: &Port) {
-    if port.config().kind == dpdk::DeviceKind::Pci && !port.wait_for_link(CABLE_PATIENCE) {
+    if port.config().has_cable() && !port.wait_for_link(CABLE_PATIENCE) {
         let setting = &port.config().setting;
         sys::complain(&format!("onwire: {setting}: no link yet; is the cable in?"));
     }

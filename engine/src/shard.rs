@@ -91,6 +91,11 @@ impl Nic {
         self.handed.given += 1;
     }
 
+    /// The port's MTU has been changed.
+    pub(crate) fn set_mtu(&mut self, mtu: u16) {
+        self.queue.set_mtu(mtu);
+    }
+
     /// The queue pair.
     #[must_use]
     pub fn queue(&self) -> &Queue {

@@ -486,7 +486,7 @@ impl Engine {
                 if frames > 0 {
                     backoff = TICK_SHORTEST;
                 }
-            } else if self.shared.link.is_removed() {
+            } else if self.shared.link.is_gone() {
                 held.drive(); // Nothing else makes this process let go of the card.
             } else {
                 held.now = clock::now();

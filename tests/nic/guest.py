@@ -20,76 +20,11 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent / "e2e"), str(HERE)]
 sys.dont_write_bytecode = True
 
 import harness  # noqa: E402
-from apps import nginx_configuration, redis  # noqa: E402
+import operate  # noqa: E402
+from apps import redis  # noqa: E402
+from common import PEER, PEER_SHELL, Nic, fetch, nginx, peer, say  # noqa: E402
 from harness import ONWIRE, PYTHON, check, cpu_seconds, random_file, sha256  # noqa: E402
-from nics import HOT, PEER_SLOT  # noqa: E402
-
-# Every instruction is emulated, on a machine that others may use.
-harness.PATIENCE = 4
-PEER = "10.9.0.1"
-PEER_SHELL = ["ip", "netns", "exec", "peer"]
-
-
-def say(kind, **values):
-    print("@" + json.dumps({"kind": kind, **values}), flush=True)
-
-
-def ask(kind, **values):
-    """Has something done outside, and waits until it is."""
-    answer = pathlib.Path("/run/out/answer")
-    answer.unlink(missing_ok=True)
-    say(kind, **values)
-    end = time.monotonic() + 60
-    while not answer.exists():
-        check(time.monotonic() < end, f"nobody did it: {kind}")
-        time.sleep(0.1)
-
-
-class Nic:
-    """One NIC under test."""
-
-    def __init__(self, number, model):
-        self.number, self.model = number, model
-        # A port for a card that can be taken out has a bus of its own.
-        self.pci = "0000:01:00.0" if model == HOT else f"0000:00:{number + 2:02x}.0"
-        self.address = f"10.9.0.{number + 2}"
-        self.settings = {"device": f"pci:{self.pci}", "address": f"{self.address}/24"}
-
-    def interface(self):
-        """The kernel's name of it, while the kernel has it."""
-        at = pathlib.Path("/sys/bus/pci/devices") / self.pci
-        found = [*at.glob("net/*"), *at.glob("virtio*/net/*")]
-        return found[0].name if found else None
-
-    def row(self, t):
-        """Its line of `onwire devices`."""
-        cards = json.loads(t.run([ONWIRE, "devices", "--json"]))
-        return next(card for card in cards if card["address"] == self.pci)
-
-    def cable(self, up):
-        """Asks the outside to pull the cable, and waits until it has."""
-        ask("cable", nic=self.number, up=up)
-
-    def unplug(self):
-        """Asks the outside to take the NIC out."""
-        ask("unplug", nic=self.number)
-
-
-def peer(t, *argv, **options):
-    """Runs a program of the peer's kernel."""
-    return t.run(PEER_SHELL + [str(word) for word in argv], **options)
-
-
-def nginx(t, nic):
-    configuration = nginx_configuration(t, workers=2, listen=f"{nic.address}:80")
-    return t.serve("nginx", "-c", configuration, port=80, **nic.settings)
-
-
-def fetch(t, nic, file, timeout=60):
-    """The peer's curl fetches a file; it must be the same."""
-    peer(t, "curl", "-sSf", "-m", str(timeout * harness.PATIENCE), "-o", t.tmp / "got",
-         f"http://{nic.address}/{file.name}", timeout=timeout + 5)
-    check(sha256(file) == sha256(t.tmp / "got"), "the file differs")
+from nics import PEER_SLOT  # noqa: E402
 
 
 # -- the checks, by the names in nics.py ------------------------------------------------------------
@@ -132,6 +67,7 @@ def given_back(t, nic):
     kernel_reaches_peer(t, interface)
     t.run(["ip", "link", "set", interface, "down"])
     t.run(["ip", "address", "flush", "dev", interface])
+
 
 def redis_and_ping(t, nic):
     """redis answers redis-benchmark, and the stack answers ping."""
@@ -398,7 +334,7 @@ def run_check(name, nic):
     begun = time.monotonic()
     problem = None
     try:
-        globals()[name](t, nic)
+        (globals().get(name) or getattr(operate, name))(t, nic)
         t.end()
         t.nothing_left(30)
     except harness.Failed as failure:
@@ -408,6 +344,10 @@ def run_check(name, nic):
     if problem:
         t.show_logs()
         t.end()
+        try:
+            t.nothing_left(10)  # What comes next shall not fail for it.
+        except harness.Failed as failure:
+            problem += f"; and {failure}"
     t.clean()
     return {"nic": nic.model, "check": name, "problem": problem, "sent": getattr(t, "sent", 0),
             "seconds": round(time.monotonic() - begun, 1)}

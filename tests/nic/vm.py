@@ -131,16 +131,18 @@ def make_initramfs(path):
 
 
 class Computer:
-    """One boot. `nics` are QEMU's device models, in the order of their PCI slots from 2 on, and
-    whether each is in a port that it can be taken out of; they and the peer's are on one wire,
-    which is recorded in `out`/wire.pcap."""
+    """One boot. `nics` are entries of nics.py, in the order of their PCI slots from 2 on; they and the
+    peer's are on one wire, which is recorded in `out`/wire.pcap. Those of several queues have a TAP
+    each, in a network namespace of QEMU's own, whose kernel is their peer."""
 
-    def __init__(self, nics, guest, binaries, out, peer_slot):
+    def __init__(self, nics, guest, binaries, out, slots):
         WORK.mkdir(parents=True, exist_ok=True)
         unpack_kernel()
         self.initramfs = WORK / "initramfs.cpio"
         make_initramfs(self.initramfs)
-        self.nics, self.guest, self.out, self.peer_slot = nics, guest, out, peer_slot
+        self.nics, self.guest, self.out = nics, guest, out
+        self.peer_slot, self.second_slot = slots
+        self.process = None
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
         # Copies: what is built meanwhile must not change below the guest.
@@ -173,14 +175,50 @@ class Computer:
             "-device", f"virtio-net-pci,netdev=peer,addr={self.peer_slot:#x}",
             "-object", f"filter-dump,id=record,netdev=peer,file={self.wire}",
         ]
-        for number, (model, removable) in enumerate(self.nics):
-            words += ["-netdev", f"hubport,id=d{number},hubid=0"]
+        for number, kind in enumerate(self.nics):
             place = f"addr={number + 2:#x}"
-            if removable:
+            if kind.hot:
                 words += ["-device", f"pcie-root-port,id=slot1,chassis=1,slot=1,{place}"]
                 place = "bus=slot1"
-            words += ["-device", f"{model},netdev=d{number},id=nic{number},{place}"]
+            words += self.card(number, kind, place)
+            if kind.second:
+                second = kind._replace(model=kind.second)
+                words += self.card(f"{number}b", second, f"addr={self.second_slot:#x}")
         return words
+
+    @staticmethod
+    def card(name, kind, place):
+        """A card and its end of a wire."""
+        wire = f"hubport,id=d{name},hubid=0"
+        if kind.queues > 1:
+            wire = f"tap,id=d{name},ifname=wire{name},script=no,downscript=no,queues={kind.queues}"
+        return ["-netdev", wire, "-device", f"{kind.model},netdev=d{name},id=nic{name},{place}"]
+
+    def command(self):
+        """QEMU in a namespace of its own, with the TAPs that it attaches to."""
+        steps = ["ip link set lo up"]
+        for number, kind in enumerate(self.nics):
+            if kind.queues > 1:
+                tap = f"wire{number}"
+                steps += [f"ip tuntap add dev {tap} mode tap multi_queue vnet_hdr",
+                          f"ip address add 10.9.0.1/24 dev {tap}", f"ip link set {tap} up"]
+        script = " && ".join([*steps, 'exec "$@"'])
+        return ["unshare", "--net", "sh", "-c", script, "qemu", *self.arguments()]
+
+    def outside(self, argv, timeout=60):
+        """Runs a program beside QEMU; (status, output)."""
+        inside = ["nsenter", "--net", "-t", str(self.process.pid), "--", *argv]
+        try:
+            done = subprocess.run(inside, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, text=True, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            return None, f"it took over {timeout} s"
+        return done.returncode, done.stdout
+
+    def received_outside(self, number):
+        """How many frames a NIC's TAP has taken from it."""
+        _, text = self.outside(["ip", "-j", "-s", "link", "show", f"wire{number}"])
+        return json.loads(text)[0]["stats64"]["rx"]["packets"]
 
     def boot(self, timeout, on_line):
         """Runs to power-off; the guest's status. Hands each line of its console to `on_line`."""
@@ -188,8 +226,9 @@ class Computer:
         for _ in range(3):
             self.monitor.unlink(missing_ok=True)
             self.console.write_text("")
-            process = subprocess.Popen(self.arguments(), stdin=subprocess.DEVNULL,
+            process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL,
                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            self.process = process
             try:
                 if self._came_up(process):
                     return self._follow(process, time.monotonic() + timeout, on_line)
@@ -228,9 +267,9 @@ class Computer:
                     return None
                 time.sleep(0.1)
 
-    def set_link(self, number, up):
+    def set_link(self, name, up):
         """Pulls a NIC's cable out, or puts it back."""
-        self._command("set_link", name=f"nic{number}", up=up)
+        self._command("set_link", name=f"nic{name}", up=up)
 
     def unplug(self, number):
         """Asks for a NIC to be taken out; the guest does it."""

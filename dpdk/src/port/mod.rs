@@ -1,6 +1,7 @@
-//! A port: opened, started, closed; its addresses and limits. `configure` sets it up, `offload` says
-//! what is left to the device, `stats` reads the driver's counters.
+//! A port: opened, started, closed; its addresses. `configure` sets it up, `change` is what may be
+//! changed while it runs, `offload` says what is left to the device, `stats` reads the driver's counters.
 
+mod change;
 mod configure;
 mod offload;
 mod stats;
@@ -15,6 +16,7 @@ use crate::pool::Pool;
 use crate::queue::Queue;
 use core::ffi::c_int;
 use core::mem::MaybeUninit;
+use core::sync::atomic::{AtomicU16, Ordering};
 use dpdk_sys as sys;
 use stack::addr::MacAddr;
 use stack::device::Offloads;
@@ -22,6 +24,7 @@ use std::ffi::CString;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
+pub use change::Multicast;
 pub use stats::PortStats;
 
 /// A port with its queues and pools.
@@ -34,7 +37,7 @@ pub struct Port {
     config: PortConfig,
     driver: String,
     mac: MacAddr,
-    mtu: u16,
+    mtu: AtomicU16,
     offloads: Offloads,
     capabilities: Offloads,
     pools: Vec<Pool>,
@@ -84,7 +87,7 @@ impl Port {
             id,
             driver: String::new(),
             mac: MacAddr([0; 6]),
-            mtu: config.mtu,
+            mtu: AtomicU16::new(config.mtu),
             offloads: Offloads::default(),
             capabilities: Offloads::default(),
             pools: Vec::new(),
@@ -162,7 +165,7 @@ impl Port {
         };
         let at = (self.id, index);
         let reserve = self.config.reserve.min(self.config.mbufs / 2) as usize;
-        Ok(Queue::new(at, *pool, reserve, self.mac, self.mtu, self.offloads()))
+        Ok(Queue::new(at, *pool, reserve, self.mac, self.mtu(), self.offloads()))
     }
 
     /// The descriptor to sleep on for a queue, if the driver has one now. For vhost ask again
@@ -211,26 +214,7 @@ impl Port {
     /// The largest IP packet it carries, in octets.
     #[must_use]
     pub fn mtu(&self) -> u16 {
-        self.mtu
-    }
-
-    /// Changes the largest IP packet. Queue handles made before keep the old figure.
-    ///
-    /// # Errors
-    /// When a buffer cannot hold such a frame, or the driver refuses.
-    pub fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
-        let setting = format!("device {}", self.config.setting);
-        let wanted = PortConfig { mtu, ..self.config.clone() };
-        if wanted.data_room() > self.config.data_room() {
-            return Err(Error::new(setting, format!("mtu {mtu} does not fit its buffers")));
-        }
-        let mark = LogMark::now();
-        // SAFETY: plain numbers; ethdev checks them.
-        let result = unsafe { sys::rte_eth_dev_set_mtu(self.id, mtu) };
-        self.answer(result, &setting, &format!("mtu {mtu} was refused"), mark)?;
-        self.mtu = mtu;
-        self.config.mtu = mtu;
-        Ok(())
+        self.mtu.load(Ordering::Relaxed)
     }
 
     /// Whether the link is up: for vhost, virtio-user and memif whether the peer is connected.

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <rte_ethdev.h>
 #include <rte_log.h>
 
 #include "glue.h"
@@ -173,6 +174,23 @@ onwire_dpdk_raise(int fd)
 	onwire_dpdk_raw_fcntl(fd, F_SETFD, FD_CLOEXEC);
 	onwire_dpdk_note_descriptor(fd);
 	return fd;
+}
+
+/* What drivers call, which no public header declares. */
+struct rte_eth_dev *rte_eth_dev_allocated(const char *name);
+int rte_eth_dev_callback_process(struct rte_eth_dev *dev, enum rte_eth_event_type event, void *answer);
+
+void
+onwire_dpdk_pretend_reset(uint16_t port)
+{
+	char name[RTE_ETH_NAME_MAX_LEN];
+	struct rte_eth_dev *dev;
+
+	if (rte_eth_dev_get_name_by_port(port, name) != 0)
+		return;
+	dev = rte_eth_dev_allocated(name);
+	if (dev != NULL)
+		rte_eth_dev_callback_process(dev, RTE_ETH_EVENT_INTR_RESET, NULL);
 }
 
 /* Drivers that the installed DPDK lacks are left out, so these may not be there. */

@@ -34,6 +34,9 @@ void onwire_dpdk_watch_control(void (*enter)(void), void (*leave)(void), void (*
 /* The virtio features that the peer of a vhost port has agreed to; 0 while there is none. */
 uint64_t onwire_dpdk_vhost_features(uint16_t port);
 
+/* Says to whoever listens that the port's card was reset, as its driver would. */
+void onwire_dpdk_pretend_reset(uint16_t port);
+
 /* While on, the clock calibration sleeps for milliseconds instead of 100 ms. */
 void onwire_dpdk_fast_calibration(int on);
 

@@ -55,6 +55,7 @@ scenarios! {
     the_death_of_a_driver_is_repaired,
     workers_share_a_listener,
     a_dead_keeper_is_missed_once,
+    a_reset_by_the_cards_host_ends_its_connections,
     a_vhost_link_between_two_programs,
     a_memif_link_between_two_programs,
     the_peer_of_a_vhost_link_goes_and_comes_back,
@@ -690,6 +691,29 @@ fn a_dead_keeper_is_missed_once() {
     engine.release(file);
     engine.release(listening);
     std::fs::remove_file(path).unwrap();
+    end();
+}
+
+/// No card that can be emulated says so: its driver's word is made up, all else is real.
+fn a_reset_by_the_cards_host_ends_its_connections() {
+    let engine = begin();
+    let listening = listener(engine, 80);
+    let (file, mut peer) = connection(engine, listening);
+    let run_dir = control::RunDir::at(std::env::var_os("ONWIRE_TEST_RUN_DIR").unwrap());
+    let path = run_dir.control_socket(std::process::id());
+    let link = || control::Client::connect(&path).unwrap().info().unwrap().link;
+    assert_eq!((link().as_str(), stat("port", "resets")), ("up", 0));
+    dpdk::pretend_reset(0);
+    let result = receive(engine, file, &mut [0; 8], Wait::Forever);
+    assert_eq!(result, Err(Error::NetworkDown));
+    assert_eq!(peer.read(&mut [0; 8]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    until("the link to be what it is", || link() == "reset");
+    assert_eq!(stat("port", "resets"), 1);
+    // Nothing more comes of another.
+    dpdk::pretend_reset(0);
+    assert_eq!(stat("port", "resets"), 2);
+    engine.release(file);
+    engine.release(listening);
     end();
 }
 

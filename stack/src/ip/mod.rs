@@ -101,6 +101,11 @@ impl Ip {
         &self.routes
     }
 
+    /// The link's MTU has changed.
+    pub fn set_mtu(&mut self, mtu: u16) {
+        self.routes.set_mtu(mtu);
+    }
+
     /// The device has gone, and with it every way out.
     pub fn forget_routes(&mut self) {
         self.routes.clear();

@@ -99,6 +99,11 @@ impl Routes {
         Routes { entries, mtu }
     }
 
+    /// The link's MTU has changed.
+    pub(super) fn set_mtu(&mut self, mtu: u16) {
+        self.mtu = mtu;
+    }
+
     /// There is none any more.
     pub(super) fn clear(&mut self) {
         self.entries.clear();

@@ -1,6 +1,7 @@
-//! What can be seen of a shard: addresses, routes, neighbors, sockets, counters, table sizes.
+//! What can be seen of a shard: addresses, routes, neighbors, sockets, counters, table sizes; and the
+//! one of them that an operator may change, the MTU.
 
-use super::{Counters, Shard, SocketId};
+use super::{Counters, Shard, SocketId, tcp_context};
 use crate::addr::Cidr;
 use crate::device::Device;
 use crate::ip::{RouteInfo, Routes};
@@ -86,6 +87,16 @@ impl<D: Device> Shard<D> {
     #[must_use]
     pub const fn mtu(&self) -> u16 {
         self.mtu
+    }
+
+    /// The device takes packets of `mtu` octets from now on; a buffer must have room for them. Routes
+    /// and connections follow.
+    pub fn set_mtu(&mut self, now: Instant, mtu: u16) {
+        self.mtu = mtu;
+        self.piece = self.piece.max(mtu);
+        self.ip.set_mtu(mtu);
+        self.last_route = None;
+        self.tcp.set_mtu(tcp_context!(self, now), mtu);
     }
 
     /// Whether `address` is assigned to us.

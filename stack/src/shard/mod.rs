@@ -169,7 +169,7 @@ pub struct Shard<D: Device> {
     piece: u16,
     ip: Ip,
     identification: Identification,
-    /// Where the last packet went: routes never change, and the next often goes there too.
+    /// Where the last packet went: the next often goes there too. Forgotten when routes change.
     last_route: Option<(IpAddr, RouteInfo)>,
     /// The number of the packet whose fragments are being sent.
     fragment_id: u16,

@@ -18,6 +18,7 @@ use crate::config::{MtuProbing, PATH_MTU_LIFETIME, TcpConfig};
 use crate::options::PathMtuDiscovery;
 use crate::packet::{Allocator, Buffer, Transmit};
 use crate::time::{Instant, Stamp};
+use core::cmp::Ordering;
 
 /// Entries are named in two octets.
 const MOST: usize = 65_534;
@@ -65,6 +66,11 @@ impl Paths {
         Paths { table: Slab::new(sockets.min(MOST)), mtu }
     }
 
+    /// The device's MTU has changed.
+    pub fn set_mtu(&mut self, mtu: u16) {
+        self.mtu = mtu;
+    }
+
     fn get(&self, name: u16) -> Option<Path> {
         self.table.at(u32::from(name).wrapping_sub(1)).copied()
     }
@@ -91,6 +97,16 @@ impl Paths {
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.table.len()
+    }
+}
+
+/// What becomes of a path's MTU when the device's changes. One that is less already stays, if it
+/// still fits; one that is more is that of a path which never leaves the stack.
+pub(super) fn followed(own: u16, before: u16, mtu: u16) -> u16 {
+    match own.cmp(&before) {
+        Ordering::Less => own.min(mtu),
+        Ordering::Equal => mtu,
+        Ordering::Greater => own,
     }
 }
 
@@ -171,6 +187,30 @@ impl Connection {
         self.negotiated.path_mtu = mtu;
         self.follow_path(&path);
         self.send.mss = self.send.mss.min(before);
+    }
+
+    /// The device's MTU was `before` and is `mtu` now: who went by it follows. What is in flight
+    /// has been sent as it was, and is cut only if it has to go again.
+    pub(super) fn on_device_mtu<A: Allocator>(
+        &mut self,
+        env: &mut Env<'_, '_, A>,
+        before: u16,
+        mtu: u16,
+    ) {
+        self.negotiated.path_mtu = followed(self.negotiated.path_mtu, before, mtu);
+        let nothing = Path { full: mtu, learned: Stamp::NEVER, search: None };
+        let mut path = env.rare.paths.get(self.path).unwrap_or(nothing);
+        path.full = followed(path.full, before, mtu);
+        let high = self.mtu_of_peer();
+        if let Some(search) = &mut path.search {
+            search.high = high;
+            search.low = search.low.min(high);
+        }
+        env.rare.paths.put(&mut self.path, path);
+        self.follow_path(&path);
+        if env.options.max_segment > 0 {
+            self.send.mss = self.send.mss.min(u32::from(env.options.max_segment));
+        }
     }
 
     /// New data is to be sent by a connection that remembers something of its path.

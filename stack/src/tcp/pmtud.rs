@@ -1,4 +1,5 @@
-//! Path MTU discovery (RFC 1191): a router dropped a segment of ours because it was too large.
+//! Path MTU discovery (RFC 1191): a router dropped a segment of ours because it was too large; and
+//! what follows when the device's own MTU is changed.
 
 use super::connection::{Connection, Env};
 use super::demux::{Target, Tuple};
@@ -6,6 +7,7 @@ use super::queue::Marks;
 use super::recovery::Phase;
 use super::seq::SeqNumber;
 use super::socket::Kind;
+use super::state::State;
 use super::{Context, Tcp, env};
 use crate::error::Error;
 use crate::options::PathMtuDiscovery;
@@ -48,6 +50,31 @@ impl<B: Buffer> Tcp<B> {
         }
         self.settle(cx, index);
         believed
+    }
+}
+
+impl<B: Buffer> Tcp<B> {
+    /// From now on the device takes packets of `mtu` octets: connections that come in start from it,
+    /// and those that went by the device's MTU follow, as Linux's do.
+    pub fn set_mtu<A: Allocator<Buffer = B>>(&mut self, cx: &mut Context<'_, A>, mtu: u16) {
+        let before = core::mem::replace(&mut self.mtu, mtu);
+        self.rare.paths.set_mtu(mtu);
+        for place in 0..self.openings.watermark() {
+            if let Some(opening) = self.openings.at_mut(place) {
+                opening.on_device_mtu(before, mtu);
+            }
+        }
+        for index in 0..self.sockets.watermark() {
+            let Some(socket) = self.sockets.at_mut(index) else { continue };
+            match &mut socket.kind {
+                Kind::Connected(c) if c.state != State::Closed => {
+                    let options = self.option_sets.get(socket.options);
+                    c.on_device_mtu(&mut env!(self, cx, options), before, mtu);
+                }
+                Kind::Opening(opening) => opening.on_device_mtu(before, mtu),
+                _ => {}
+            }
+        }
     }
 }
 

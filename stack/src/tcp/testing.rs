@@ -211,6 +211,10 @@ impl Host {
         self.tcp.on_packet_too_big(cx!(self), local, remote, seq, mtu)
     }
 
+    pub fn device_mtu(&mut self, mtu: u16) {
+        self.tcp.set_mtu(cx!(self), mtu);
+    }
+
     pub fn reset_all(&mut self) {
         self.tcp.reset_all(cx!(self), crate::error::Error::ConnectionReset);
     }

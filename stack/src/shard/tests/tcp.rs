@@ -225,3 +225,24 @@ fn a_connection_that_comes_in_starts_from_what_is_known_of_its_path() {
     assert_eq!(net.hosts[1].counters().tcp.retransmitted, 0);
     net.finish(&[(0, client), (1, server), (1, listener)]);
 }
+
+#[test]
+fn when_the_mtu_changes_new_connections_say_so_and_old_ones_follow() {
+    let mut net = Net::new();
+    let listener = net.listener(1, at(1, 80));
+    let old = net.connect(0, at(1, 80));
+    let (server, _) = net.hosts[1].accept(net.now, listener).unwrap();
+    let info = |net: &Net, socket| net.hosts[0].info(net.now, socket).unwrap();
+    assert_eq!((info(&net, old).pmtu, info(&net, old).advmss), (1_500, 1_460));
+    let now = net.now;
+    net.hosts[0].set_mtu(now, 1_000);
+    assert_eq!(net.hosts[0].mtu(), 1_000);
+    assert_eq!(info(&net, old).pmtu, 1_000);
+    net.transfer((0, old), (1, server), &pattern(100_000));
+    net.transfer((1, server), (0, old), &pattern(100_000));
+    let new = net.connect(0, at(1, 80));
+    let (second, _) = net.hosts[1].accept(net.now, listener).unwrap();
+    assert_eq!((info(&net, new).pmtu, info(&net, new).advmss), (1_000, 960));
+    net.transfer((1, second), (0, new), &pattern(100_000));
+    net.finish(&[(0, old), (0, new), (1, server), (1, second), (1, listener)]);
+}

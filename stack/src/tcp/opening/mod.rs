@@ -97,6 +97,12 @@ pub(crate) struct Start<'a> {
 }
 
 impl Opening {
+    /// The device's MTU was `before` and is `mtu` now. What a SYN has said stands.
+    pub fn on_device_mtu(&mut self, before: u16, mtu: u16) {
+        let path_mtu = super::path::followed(self.negotiated.path_mtu, before, mtu);
+        self.negotiated.path_mtu = path_mtu;
+    }
+
     fn new(start: &Start<'_>, state: State) -> Self {
         let Start { options, config, .. } = *start;
         let headers = if start.tuple.is_v6() { 60 } else { 40 };

@@ -1,4 +1,4 @@
-//! Path MTU discovery: RFC 1191, and whom to believe (RFC 5927).
+//! Path MTU discovery: RFC 1191, and whom to believe (RFC 5927); the device's own MTU as it changes.
 
 use crate::config::{SynCookies, TcpConfig};
 use crate::options::PathMtuDiscovery;
@@ -202,4 +202,56 @@ fn room_that_is_gone_before_the_program_hears_of_it_is_told_when_it_is_back() {
     let told = s.events();
     let writable = crate::readiness::Readiness::WRITABLE;
     assert!(told.iter().any(|(_, ready)| ready.contains(writable)), "{told:?}");
+}
+
+#[test]
+fn when_the_device_takes_less_segments_are_smaller_and_what_is_in_flight_stays() {
+    let mut s = Script::plain();
+    let id = s.established("mss 1460");
+    s.send(id, &[7; 2920]).unwrap();
+    assert_eq!(s.out(), [". 1:1461(1460) ack 1", "P. 1461:2921(1460) ack 1"]);
+    s.device_mtu(1_040);
+    assert_eq!(s.out(), [""; 0], "it was sent while it fitted");
+    s.inject(". 1:1(0) ack 2921");
+    s.send(id, &[7; 1500]).unwrap();
+    assert_eq!(s.out(), [". 2921:3921(1000) ack 1", "P. 3921:4421(500) ack 1"]);
+    s.inject(". 1:1(0) ack 4421");
+    s.device_mtu(1_500);
+    s.send(id, &[7; 1460]).unwrap();
+    assert_eq!(s.out(), ["P. 4421:5881(1460) ack 1"]);
+}
+
+#[test]
+fn what_goes_again_after_the_device_takes_less_is_cut() {
+    let mut s = Script::plain();
+    let id = s.established("mss 1460");
+    s.send(id, &[7; 1460]).unwrap();
+    s.out();
+    s.device_mtu(1_040);
+    let again = s.wait(Duration::from_millis(1_100));
+    assert_eq!(again.first().map(String::as_str), Some(". 1:1001(1000) ack 1"), "{again:?}");
+    s.inject(". 1:1(0) ack 1001");
+    assert_eq!(s.out(), ["P. 1001:1461(460) ack 1"]);
+}
+
+#[test]
+fn a_path_with_an_mtu_of_its_own_keeps_it_when_the_devices_grows() {
+    let mut s = Script::plain();
+    let id = s.established("mss 1460");
+    s.send(id, &[7; 1460]).unwrap();
+    s.out();
+    let (port, iss) = (s.port, s.iss);
+    assert!(s.too_big(port, iss + 1, 1_040));
+    s.out();
+    let pmtu = |s: &Script| s.tcp.info(id, s.now).unwrap().pmtu;
+    s.device_mtu(1_600);
+    assert_eq!(pmtu(&s), 1_040);
+    s.device_mtu(1_000);
+    assert_eq!(pmtu(&s), 1_000);
+    s.device_mtu(1_400);
+    s.inject(". 1:1(0) ack 1461");
+    s.wait(Duration::from_secs(601));
+    s.send(id, &[7; 10]).unwrap();
+    s.out();
+    assert_eq!(pmtu(&s), 1_400, "what a router said is forgotten after ten minutes");
 }
