@@ -74,7 +74,7 @@ impl Host {
     pub fn deliver(&mut self, now: Instant, packets: &mut Vec<Packet>) {
         self.call(now, |tcp, cx| {
             for (meta, packet) in packets.drain(..) {
-                tcp.on_packet(cx, meta, packet);
+                tcp.on_packet(cx, meta, None, packet);
             }
             while tcp.poll_event(|_| true).is_some() {}
         });
