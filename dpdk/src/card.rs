@@ -25,6 +25,18 @@ pub(crate) fn interrupts_by_line(address: &str) -> bool {
     std::fs::read(path).is_ok_and(|config| needs_line(&config))
 }
 
+/// Whether a card of net_e1000_em has the two queue pairs that the driver says of every one: what
+/// the older ones are given on the second goes nowhere, and of the newer only this has been tried.
+pub(crate) fn has_second_queue(address: &str) -> bool {
+    let path = Path::new("/sys/bus/pci/devices").join(address).join("config");
+    std::fs::read(path).is_ok_and(|config| is_82574(&config))
+}
+
+fn is_82574(config: &[u8]) -> bool {
+    let Some(&[a, b, c, d]) = config.first_chunk() else { return false };
+    u16::from_le_bytes([a, b]) == INTEL && MSI_X_UNUSED.contains(&u16::from_le_bytes([c, d]))
+}
+
 fn needs_line(config: &[u8]) -> bool {
     let word = |at: usize| Some(u16::from_le_bytes([*config.get(at)?, *config.get(at + 1)?]));
     let (Some(vendor), Some(device)) = (word(0), word(2)) else { return false };
@@ -90,6 +102,14 @@ mod tests {
         assert!(!public(0x8086, 0x10c9));
         assert!(!public(0x1af4, 0x1041));
         assert!(!public(0x15ad, 0x07b0));
+    }
+
+    #[test]
+    fn the_82574_has_a_second_queue_and_the_82540_has_not() {
+        assert!(is_82574(&config(0x8086, 0x10d3, &[])));
+        assert!(!is_82574(&config(0x8086, 0x100e, &[])));
+        assert!(!is_82574(&config(0x1af4, 0x10d3, &[])));
+        assert!(!is_82574(&[]));
     }
 
     #[test]

@@ -589,8 +589,7 @@ impl Backend for Report {
     }
 
     fn capture_stop(&mut self) {
-        // What cannot be taken back now can be by the operator.
-        let _ = self.changes.capture(self.shared, &self.rx, false);
+        let _ = self.changes.capture(self.shared, &self.rx, false); // Else the operator can.
         self.locked(|held| {
             for lane in held.shards.range() {
                 held.shards.at(lane).capture_stop();

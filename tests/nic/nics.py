@@ -27,8 +27,8 @@ VIRTIO = "virtio-net-pci,disable-legacy=on,iommu_platform=on"
 NICS = {
     "e1000e": Kind("e1000e", EVERY + ["killed_and_started_again", "cable_out_and_in",
                                       "curl_fetches", "udp_and_iperf3", "unprivileged",
-                                      "changed_while_it_runs"]),
-    "e1000": Kind("e1000", EVERY + ["udp_and_iperf3", "taken_over"]),
+                                      "changed_while_it_runs", "two_queues"]),
+    "e1000": Kind("e1000", EVERY + ["udp_and_iperf3", "taken_over", "one_queue"]),
     "virtio-net-pci": Kind(VIRTIO, EVERY + ["killed_and_started_again", "cable_out_and_in",
                                             "curl_fetches", "udp_and_iperf3", "another_mac"]),
     "vmxnet3": Kind("vmxnet3", EVERY + ["killed_and_started_again", "cable_out_and_in",

@@ -1,6 +1,7 @@
 //! How a port is set up: the device is made, told what it is to do, and given its queues.
 
 use super::{Port, has_device_interrupt, offload};
+use crate::card;
 use crate::descriptors;
 use crate::device::{DeviceKind, PortConfig};
 use crate::error::{Error, LogMark};
@@ -46,7 +47,10 @@ impl Port {
     }
 
     fn check_limits(&self, info: &sys::rte_eth_dev_info, setting: &str) -> Result<(), Error> {
-        let most = info.max_rx_queues.min(info.max_tx_queues);
+        let mut most = info.max_rx_queues.min(info.max_tx_queues);
+        if self.driver == "net_e1000_em" && !card::has_second_queue(self.config.name()) {
+            most = 1;
+        }
         if self.config.queues == 0 || self.config.queues > most {
             let asked = self.config.queues;
             let reason = format!("{asked} queue pairs were asked for, it has 1 to {most}");
