@@ -60,6 +60,9 @@ impl Ports {
     }
 }
 
+/// Candidates of each half that connect looks at before all others.
+const FIRST_LOOK: u32 = 8;
+
 /// Whether a socket bound to `a` and one bound to `b` would take each other's connections.
 fn overlap(a: &Socket, b: &Socket, sets: &OptionSets) -> bool {
     let any = |s: &Socket| s.local.is_unspecified();
@@ -171,7 +174,10 @@ impl<B: Buffer> Tcp<B> {
         let moved = self.ports.counters.get(bucket).copied().unwrap_or(0);
         let half = self.ports.count().div_ceil(2);
         let offset = ((secret >> 16) as u32).wrapping_add(moved) % half.max(1);
-        for i in 0..self.ports.count() + 1 {
+        // The other half before all of the first: where that is in TIME-WAIT, so is the most of it.
+        let near = FIRST_LOOK.min(half);
+        let near = (0..near).chain(half..half + near);
+        for i in near.chain(0..self.ports.count() + 1) {
             let port = self.ports.candidate(offset, i, 0);
             let tuple = Tuple { local_port: port, ..blank };
             if !self.is_home(&tuple) {

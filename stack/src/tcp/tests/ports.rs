@@ -96,3 +96,25 @@ fn a_shard_of_several_chooses_ports_whose_answers_come_to_it() {
         }
     }
 }
+
+#[test]
+fn every_port_is_found_and_the_second_half_without_a_walk_over_the_first() {
+    let mut s = Script::new();
+    s.tcp.ports.ephemeral = (40_000, 40_199);
+    let mut taken = Vec::new();
+    for n in 0..200 {
+        let id = s.socket();
+        let looked = crate::collections::steps::taken_by(|| {
+            s.connect(id, SocketAddr::new(PEER, 443)).unwrap();
+        });
+        taken.push(s.tcp.local_address(id).unwrap().port());
+        assert!(n >= 190 || looked < 120, "{looked} steps for the {n}th");
+    }
+    assert!(taken[..100].iter().all(|port| port % 2 == 0), "every other port first");
+    taken.sort_unstable();
+    assert!(taken.iter().copied().eq(40_000..40_200));
+    let id = s.socket();
+    let full = s.connect(id, SocketAddr::new(PEER, 443));
+    assert_eq!(full, Err(Error::AddressNotAvailable));
+    assert_eq!(s.connect(id, SocketAddr::new(PEER, 444)), Ok(()), "to others there are more");
+}
