@@ -38,7 +38,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let onwire = args.ways.onwire(&args.common)?;
     let machine = Machine::look();
-    let bench = Bench::set_up(&args.common)?;
+    let mut bench = Bench::set_up(&args.common)?;
+    bench.end_time_wait_soon();
     let ways = &args.ways.only;
     let mut figures =
         Figures::new("short connections, one at a time, a core for each end", "per second", ways);

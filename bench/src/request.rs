@@ -96,7 +96,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     for program in args.work.iter().flat_map(|work| work.programs()) {
         find_on_path(program).context("choose others with --work, or install it")?;
     }
-    let bench = Bench::set_up(&args.common)?;
+    let mut bench = Bench::set_up(&args.common)?;
+    bench.end_time_wait_soon();
     prepare_nginx(&bench)?;
     // These programs wait as they do: there is one way of the kernel's.
     let ways: Vec<Way> =

@@ -21,6 +21,7 @@ mod demux;
 mod dispatch;
 mod ecn;
 pub mod footprint;
+mod free_ports;
 pub mod info;
 mod input;
 mod listing;

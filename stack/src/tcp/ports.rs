@@ -1,6 +1,7 @@
 //! Local ports: who may bind which (Linux's rules), and the choice of ephemeral ones (RFC 6056).
 
 use super::demux::{Target, Tuple};
+use super::free_ports::FreePorts;
 use super::opening::isn;
 use super::option_sets::OptionSets;
 use super::socket::{Binding, Kind, Socket};
@@ -25,6 +26,8 @@ pub(crate) struct Ports {
     pub listening: IndexBuckets,
     /// TIME-WAIT entries per port.
     pub time_waits: Vec<u32>,
+    /// Those that connect looks at first.
+    pub free: FreePorts,
     /// Ephemeral ports, inclusive.
     pub ephemeral: (u16, u16),
     /// Moves on with every choice, per bucket of destinations (RFC 6056 §3.3.4).
@@ -39,9 +42,18 @@ impl Ports {
             bound: IndexBuckets::new(PORTS, sockets),
             listening: IndexBuckets::new(PORTS, sockets),
             time_waits: vec![0; PORTS],
+            free: FreePorts::new(),
             ephemeral: (ephemeral.0.max(1), ephemeral.1.max(ephemeral.0).max(1)),
             counters: [0; 16],
             share: Share::ALL,
+        }
+    }
+
+    /// A socket or an entry of TIME-WAIT has the port no longer.
+    #[inline]
+    pub fn give_back(&mut self, port: u16) {
+        if self.time_waits.get(usize::from(port)) == Some(&0) {
+            self.free.give_back(port);
         }
     }
 
@@ -60,8 +72,8 @@ impl Ports {
     }
 }
 
-/// Candidates of each half that connect looks at before all others.
-const FIRST_LOOK: u32 = 8;
+/// Ports of each half, that seem to be free, at which connect looks before all others.
+const LOOKS: u32 = 64;
 
 /// Whether a socket bound to `a` and one bound to `b` would take each other's connections.
 fn overlap(a: &Socket, b: &Socket, sets: &OptionSets) -> bool {
@@ -172,29 +184,54 @@ impl<B: Buffer> Tcp<B> {
         let secret = blank.hash(self.keys.port);
         let bucket = (secret & 15) as usize;
         let moved = self.ports.counters.get(bucket).copied().unwrap_or(0);
+        let half = self.ports.count().div_ceil(2).max(1);
+        let offset = ((secret >> 16) as u32).wrapping_add(moved) % half;
+        let chosen = self.choose_free(blank, offset, now);
+        let tuple = chosen.or_else(|| {
+            let mut all = (0..self.ports.count() + 1).map(|i| self.ports.candidate(offset, i, 0));
+            all.find_map(|port| self.choose(port, blank, now))
+        })?;
+        self.ports.free.take(tuple.local_port);
+        // The next search begins behind it.
+        let place = u32::from(tuple.local_port - self.ports.ephemeral.0) / 2;
+        if let Some(counter) = self.ports.counters.get_mut(bucket) {
+            *counter = moved.wrapping_add((place + half - offset) % half + 1);
+        }
+        Some(tuple)
+    }
+
+    /// A port of those that nobody seems to have, of every other one first.
+    fn choose_free(&mut self, blank: Tuple, offset: u32, now: Instant) -> Option<Tuple> {
+        let range = self.ports.ephemeral;
         let half = self.ports.count().div_ceil(2);
-        let offset = ((secret >> 16) as u32).wrapping_add(moved) % half.max(1);
-        // The other half before all of the first: where that is in TIME-WAIT, so is the most of it.
-        let near = FIRST_LOOK.min(half);
-        let near = (0..near).chain(half..half + near);
-        for i in near.chain(0..self.ports.count() + 1) {
-            let port = self.ports.candidate(offset, i, 0);
-            let tuple = Tuple { local_port: port, ..blank };
-            if !self.is_home(&tuple) {
-                continue;
-            }
-            // A port that a program bound on purpose is not for others to use.
-            let taken = self.ports.bound.iter(u32::from(port)).any(|other| {
-                self.sockets.at(other).is_some_and(|s| s.binding != Binding::Automatic)
-            });
-            if !taken && self.is_tuple_free(&tuple, now) {
-                if let Some(counter) = self.ports.counters.get_mut(bucket) {
-                    *counter = moved.wrapping_add(i + 1);
+        for round in 0..2 {
+            let mut from = self.ports.candidate(offset, round * half, 0);
+            for _ in 0..LOOKS {
+                let Some(port) = self.ports.free.next(range, from) else { break };
+                let tuple = self.choose(port, blank, now);
+                if tuple.is_some() {
+                    return tuple;
                 }
-                return Some(tuple);
+                if self.is_home(&Tuple { local_port: port, ..blank }) {
+                    self.ports.free.take(port);
+                }
+                let behind = port.checked_add(2).filter(|port| *port <= range.1);
+                from = behind.unwrap_or(range.0 + (port - range.0) % 2);
             }
         }
         None
+    }
+
+    /// The tuple of a port that a connection may have.
+    fn choose(&self, port: u16, blank: Tuple, now: Instant) -> Option<Tuple> {
+        let tuple = Tuple { local_port: port, ..blank };
+        // A port that a program bound on purpose is not for others to use.
+        let bound = || {
+            self.ports.bound.iter(u32::from(port)).any(|other| {
+                self.sockets.at(other).is_some_and(|s| s.binding != Binding::Automatic)
+            })
+        };
+        (self.is_home(&tuple) && !bound() && self.is_tuple_free(&tuple, now)).then_some(tuple)
     }
 
     /// Whether what the peer answers belongs to this shard.

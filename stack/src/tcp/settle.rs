@@ -140,8 +140,9 @@ impl<B: Buffer> Tcp<B> {
         self.ready.remove(index);
         self.starved.remove(index);
         if matches!(socket.binding, Binding::Automatic | Binding::Inherited)
-            && matches!(socket.kind, Kind::Connected(_))
+            && let Kind::Connected(c) = &socket.kind
         {
+            self.ports.give_back(c.tuple.local_port);
             self.ports.bound.remove(index);
         }
     }
@@ -162,6 +163,7 @@ impl<B: Buffer> Tcp<B> {
         match self.time_waits.insert(entry) {
             Some(place) => {
                 self.demux.insert(hash, Target::TimeWait(place));
+                self.ports.free.take(port);
                 if let Some(count) = self.ports.time_waits.get_mut(usize::from(port)) {
                     *count += 1;
                 }
@@ -178,6 +180,7 @@ impl<B: Buffer> Tcp<B> {
         if let Some(count) = self.ports.time_waits.get_mut(usize::from(tuple.local_port)) {
             *count = count.saturating_sub(1);
         }
+        self.ports.give_back(tuple.local_port);
     }
 
     /// Removes an embryonic connection.
@@ -230,6 +233,7 @@ impl<B: Buffer> Tcp<B> {
         if forget_key {
             self.fast_open.forget_place(index);
         }
+        self.ports.give_back(socket.local_address().port());
         self.ports.bound.remove(index);
         if matches!(socket.kind, Kind::Listening(_)) {
             self.ports.listening.remove(index);
@@ -258,6 +262,7 @@ impl<B: Buffer> Tcp<B> {
             | Readiness::HANGUP
             | Readiness::READ_HANGUP;
         if socket.binding == Binding::Automatic {
+            self.ports.give_back(socket.port);
             // The port is free again, but getsockname(2) goes on telling it, as on Linux.
             socket.binding = Binding::None;
             socket.local = socket.family.unspecified();
