@@ -246,7 +246,7 @@ pub(crate) struct Spinning {
 /// What spinning is cut down to where it does not pay, in nanoseconds.
 const LEAST_SPIN: u64 = 2_000;
 /// Looks at the port without giving the lock back, while nobody wants it.
-const LOOKS: u32 = 16;
+const LOOKS: u32 = 64;
 /// Between two questions to the kernel while spinning.
 const KERNEL_EVERY: Duration = Duration::from_micros(15);
 /// The shortest and longest sleep where the port has no descriptor to watch.
