@@ -228,6 +228,16 @@ impl<D: Device> Shard<D> {
         None
     }
 
+    /// Whether nothing waits to be sent: what a call brings may go first.
+    #[inline]
+    fn is_idle(&self) -> bool {
+        self.frames.is_empty()
+            && self.backlog.is_empty()
+            && self.loopback.is_empty()
+            && !self.tcp.wants_transmit()
+            && !self.udp.wants_transmit()
+    }
+
     /// Sends a program's data as one segment, past every list, if nothing else is to be sent; else
     /// nothing has changed.
     #[inline]
@@ -238,11 +248,7 @@ impl<D: Device> Shard<D> {
         data: &[IoSlice<'_>],
         flags: SendFlags,
     ) -> bool {
-        let idle = self.frames.is_empty()
-            && self.backlog.is_empty()
-            && self.loopback.is_empty()
-            && !self.udp.wants_transmit();
-        if !idle {
+        if !self.is_idle() {
             return false;
         }
         let sent = self.tcp.send_at_once(tcp_context!(self, now), id, data, flags);
@@ -272,11 +278,7 @@ impl<D: Device> Shard<D> {
         data: &[IoSlice<'_>],
         flags: SendFlags,
     ) -> bool {
-        let idle = self.frames.is_empty()
-            && self.backlog.is_empty()
-            && self.loopback.is_empty()
-            && !self.tcp.wants_transmit();
-        if !idle {
+        if !self.is_idle() {
             return false;
         }
         let sent = self.udp.send_at_once(udp_context!(self, now), id, path, data, flags);
