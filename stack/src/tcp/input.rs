@@ -172,6 +172,7 @@ impl Connection {
             && let Some(ts) = header.timestamps
             && self.timestamps.is_old(ts.value, env.cx.now)
             && !self.is_late_duplicate(env, arrival, ts.value)
+            && !self.is_late_original(env, arrival, ts.value)
         {
             env.cx.counters.paws_rejected += 1;
             self.report_duplicate(env, arrival);
@@ -215,6 +216,20 @@ impl Connection {
             && header.seq == self.receive.nxt
             && header.ack == self.send.una
             && late_ms * 1_000 <= self.rtt.rto_with_backoff_us(env.config)
+    }
+
+    /// Whether a segment that PAWS would reject is data that came late, after a retransmission which
+    /// left after it and filled a gap before it. Dropped, it would have to be sent again, and that
+    /// retransmission would overtake the next one: on a path that reorders one loss would lead to another.
+    #[cold]
+    fn is_late_original<A: Allocator>(
+        &self,
+        env: &Env<'_, '_, A>,
+        arrival: &Arrival<'_, A::Buffer>,
+        timestamp: u32,
+    ) -> bool {
+        let at_gap = self.receive.recent_at_gap(&env.rare.reports);
+        arrival.len > 0 && at_gap.is_some_and(|recent| timestamp.wrapping_sub(recent) as i32 >= 0)
     }
 
     /// The peer sends what we have: our acknowledgment got lost, so let the next ones be quick.

@@ -204,8 +204,13 @@ impl Connection {
             Assembled::InOrder => {}
             Assembled::OutOfOrder => {
                 env.cx.counters.out_of_order += 1;
+                self.receive.note_gap(&mut env.rare.reports, self.timestamps.recent);
                 self.count_trouble(env.rare, |t| t.out_of_order = t.out_of_order.wrapping_add(1));
                 self.receive.ack.owed = true;
+                if self.negotiated.sack {
+                    // Without SACK a window that changes would be no duplicate acknowledgment.
+                    self.receive.grow_window(len, self.receive_mss());
+                }
                 //= RFC 5681 §4.2: out of order is acknowledged at once.
                 self.pending |= Pending::ACK;
             }

@@ -17,8 +17,9 @@ pub struct Quality {
     pub duplication: u32,
     pub reordering: u32,
     pub corruption: u32,
-    /// How much later a reordered frame comes at most.
+    /// How much later a reordered frame comes, or a repeated one: so much, or up to that.
     pub shuffle: Duration,
+    pub exactly: bool,
     /// Octets waiting from which on ECN-capable packets are marked; 0 is never.
     pub marking: u64,
 }
@@ -87,11 +88,11 @@ impl Link {
         let mut at = self.idle_at + q.delay;
         if self.chance.hits(q.reordering) {
             self.fate.reordered += 1;
-            at += self.chance.duration(q.shuffle);
+            at += self.lateness();
         }
         if self.chance.hits(q.duplication) {
             self.fate.duplicated += 1;
-            arrive(at + self.chance.duration(q.shuffle), frame.clone());
+            arrive(at + self.lateness(), frame.clone());
         }
         if is_ip(&frame.octets) && self.chance.hits(q.corruption) {
             // One bit: every checksum catches that. ARP has none; there the card's does.
@@ -103,6 +104,13 @@ impl Link {
         }
         self.fate.carried += 1;
         arrive(at, frame);
+    }
+}
+
+impl Link {
+    fn lateness(&mut self) -> Duration {
+        let most = self.quality.shuffle;
+        if self.quality.exactly { most } else { self.chance.duration(most) }
     }
 }
 

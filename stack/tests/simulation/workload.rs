@@ -130,6 +130,7 @@ fn quality(c: &mut Chance) -> Quality {
         reordering,
         corruption,
         shuffle: Duration::from_micros(c.pick(&[100, 3_000, 50_000])),
+        exactly: false,
     }
 }
 

@@ -1,9 +1,11 @@
 //! What the next acknowledgments report beside RCV.NXT: blocks that wait for a gap (RFC 2018), and
-//! a duplicate (RFC 2883). Most connections have neither, so this is lent to those that have.
+//! a duplicate (RFC 2883); and what the peer's clock showed when the gap opened. Most connections
+//! have none of these, so this is lent to those that have.
 
 use super::Receiver;
 use crate::tcp::loans::Loans;
 use crate::tcp::segment::SackBlock;
+use crate::tcp::seq::SeqNumber;
 
 /// Blocks that are remembered.
 pub(crate) const BLOCKS: usize = 4;
@@ -14,7 +16,23 @@ pub(crate) struct Report {
     blocks: [SackBlock; BLOCKS],
     count: u8,
     duplicate: Option<SackBlock>,
+    /// The oldest gap that is still open.
+    gap: Option<Gap>,
 }
+
+/// How things stood when a gap opened.
+#[derive(Debug, Clone, Copy)]
+struct Gap {
+    /// TS.Recent.
+    recent: u32,
+    /// RCV.NXT.
+    nxt: SeqNumber,
+}
+
+/// Octets after which a gap that never closes tells nothing any more. What was sent when TS.Recent
+/// was taken, or later, lies less than a window (2^30) before RCV.NXT then; so no number of it can
+/// come again before RCV.NXT has gone on by 2^32 less two windows.
+const MEANINGFUL: u32 = 1 << 30;
 
 impl Report {
     /// The blocks, most recent first.
@@ -76,11 +94,29 @@ impl Receiver {
         }
     }
 
+    /// A piece came out of order, when TS.Recent was `recent`.
+    pub fn note_gap(&mut self, reports: &mut Loans<Report>, recent: u32) {
+        let nxt = self.nxt;
+        if let Some(report) = reports.get_mut(self.report)
+            && report.gap.is_none_or(|gap| nxt.since(gap.nxt) >= MEANINGFUL)
+        {
+            report.gap = Some(Gap { recent, nxt });
+        }
+    }
+
+    /// TS.Recent when the oldest gap opened that is still open: what was sent since cannot be of an
+    /// earlier round of sequence numbers.
+    pub fn recent_at_gap(&self, reports: &Loans<Report>) -> Option<u32> {
+        let gap = reports.get(self.report)?.gap?;
+        (self.nxt.since(gap.nxt) < MEANINGFUL).then_some(gap.recent)
+    }
+
     /// Drops the blocks that RCV.NXT has passed, all of them when nothing waits.
     pub(super) fn forget_blocks(&mut self, reports: &mut Loans<Report>) {
         let Some(report) = reports.get_mut(self.report) else { return };
         let (nxt, waiting) = (self.nxt, !self.ooo.is_empty());
         report.keep(|block| waiting && block.start.after(nxt));
+        report.gap = report.gap.filter(|_| waiting);
         self.give_report_back(reports);
     }
 

@@ -8,7 +8,7 @@ mod rto;
 mod tlp;
 mod undo;
 
-use super::congestion::{AckEvent, Mending, Sample, Window};
+use super::congestion::{AckEvent, INITIAL_WINDOW, Mending, Sample, Window};
 use super::connection::{Connection, Env, Rare};
 use super::segment::Header;
 use super::send::Delivery;
@@ -334,6 +334,7 @@ impl Connection {
         }
         if self.recovery.phase == Phase::Recovery {
             self.settle_window();
+            self.avoid_burst();
         }
         if !self.negotiated.sack {
             self.send.sacked_out = 0;
@@ -351,6 +352,16 @@ impl Connection {
     pub(super) fn settle_window(&mut self) {
         if !self.controller.governs() {
             self.window.cwnd = self.window.ssthresh.max(1);
+        }
+    }
+
+    /// Where much less is in flight than the window allows (the peer's window was full), all of that at
+    /// once would overflow a queue on the path: what is missing is added as in slow start.
+    fn avoid_burst(&mut self) {
+        //= RFC 6582 §3.2 step 3
+        // With more that is lost, the next episode starts from the window of this one.
+        if self.send.lost_out == 0 && !self.controller.governs() {
+            self.window.cwnd = self.window.cwnd.min(self.send.in_flight() + INITIAL_WINDOW);
         }
     }
 

@@ -28,8 +28,51 @@ fn a_duplicate_acknowledgment_that_was_overtaken_is_no_old_one() {
     assert_eq!((sacked(&s), s.counters.paws_rejected), (2, 0));
     s.inject(". 1:1(0) ack 1 ts -100000 1 sack 2001:3001");
     assert_eq!((sacked(&s), s.counters.paws_rejected), (2, 1), "older than a timeout");
-    s.inject("P. 1:11(10) ack 1 ts 1004 1");
+    s.inject("P. 1:11(10) ack 1 ts 1003 1");
     assert_eq!(s.counters.paws_rejected, 2, "data");
+}
+
+#[test]
+fn a_timestamp_one_tick_behind_is_not_old() {
+    let mut s = Script::new();
+    let id = s.established("mss 1000 sackok ts 1000 0");
+    s.inject("P. 1:11(10) ack 1 ts 1005 1");
+    s.inject("P. 11:21(10) ack 1 ts 1004 1");
+    assert_eq!((s.tcp.receive_available(id), s.counters.paws_rejected), (Ok(20), 0));
+    s.wait_ms(50);
+    assert_eq!(s.last.timestamps.unwrap().echo, 1005, "and not TS.Recent either");
+}
+
+#[test]
+fn data_that_a_retransmission_has_overtaken_is_no_old_one() {
+    let mut s = Script::new();
+    let id = s.established("mss 1000 sackok ts 1000 0");
+    s.inject(". 1:101(100) ack 1 ts 1005 1");
+    // The second is lost, the fourth late: the gap opens at 1005.
+    s.inject(". 201:301(100) ack 1 ts 1010 1");
+    s.inject(". 401:501(100) ack 1 ts 1012 1");
+    s.out();
+    s.inject(". 101:201(100) ack 1 ts 1040 1");
+    s.out();
+    assert_eq!(s.last.timestamps.unwrap().echo, 1040);
+    assert_eq!(s.tcp.receive_available(id), Ok(300));
+    s.inject(". 301:401(100) ack 1 ts 1011 1");
+    assert_eq!((s.tcp.receive_available(id), s.counters.paws_rejected), (Ok(500), 0));
+    assert_eq!(s.out(), [". 1:1(0) ack 501"]);
+    assert_eq!(s.last.timestamps.unwrap().echo, 1040);
+    // Nothing is missing any more: what is old now is from long ago.
+    s.inject(". 501:601(100) ack 1 ts 1013 1");
+    assert_eq!((s.tcp.receive_available(id), s.counters.paws_rejected), (Ok(500), 1));
+}
+
+#[test]
+fn rfc_7323_5_3_what_was_sent_before_the_gap_opened_is_old_beside_it_too() {
+    let mut s = Script::new();
+    let id = s.established("mss 1000 sackok ts 1000 0");
+    s.inject(". 1:101(100) ack 1 ts 1005 1");
+    s.inject(". 201:301(100) ack 1 ts 1010 1");
+    s.inject(". 101:151(50) ack 1 ts 900 1");
+    assert_eq!((s.tcp.receive_available(id), s.counters.paws_rejected), (Ok(100), 1));
 }
 
 #[test]
