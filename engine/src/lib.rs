@@ -60,6 +60,7 @@ mod tap;
 pub mod thread;
 mod timer_text;
 mod wait;
+mod words;
 mod world;
 
 pub use crate::engine::Engine;

@@ -10,6 +10,7 @@
 //!
 //! Everything here is async-signal-safe and works before the engine is started.
 
+use crate::words::{self, Words};
 use crate::{cancel, sys};
 use core::cell::UnsafeCell;
 use core::ffi::c_int;
@@ -50,36 +51,17 @@ static OVERFLOWS: AtomicU64 = AtomicU64::new(0);
 /// While the engine starts, the driver makes threads whose calls must not be interposed.
 static STARTING: AtomicBool = AtomicBool::new(false);
 
-/// One thread's state. Only its own thread touches it, but handlers interrupt it anywhere: hence
-/// atomics, relaxed.
-struct State {
-    inside: AtomicU32,
-    bypass: AtomicU32,
-    /// A thread of the program, not of the driver, while the engine starts.
-    tid: AtomicU32,
-    ran: AtomicU64,
-    ran_without_restart: AtomicU64,
-    /// The futex word this thread is about to sleep on, or sleeps on.
-    sleeping_on: AtomicPtr<AtomicU32>,
-    head: AtomicU32,
-    tail: AtomicU32,
-    queue: UnsafeCell<[MaybeUninit<(c_int, libc::siginfo_t)>; DEFERRED]>,
-}
+/// One thread's deferred signals; `head` and `tail` are among its [`Words`].
+struct Queue(UnsafeCell<[MaybeUninit<(c_int, libc::siginfo_t)>; DEFERRED]>);
 
 thread_local! {
-    static STATE: State = const {
-        State {
-            inside: AtomicU32::new(0),
-            bypass: AtomicU32::new(0),
-            tid: AtomicU32::new(0),
-            ran: AtomicU64::new(0),
-            ran_without_restart: AtomicU64::new(0),
-            sleeping_on: AtomicPtr::new(ptr::null_mut()),
-            head: AtomicU32::new(0),
-            tail: AtomicU32::new(0),
-            queue: UnsafeCell::new([const { MaybeUninit::uninit() }; DEFERRED]),
-        }
-    };
+    static QUEUE: Queue =
+        const { Queue(UnsafeCell::new([const { MaybeUninit::uninit() }; DEFERRED])) };
+}
+
+/// The first place of this thread's queue.
+fn queue() -> *mut MaybeUninit<(c_int, libc::siginfo_t)> {
+    QUEUE.with(|queue| queue.0.get().cast())
 }
 
 /// Sets what runs deferred handlers, once for the process.
@@ -91,7 +73,7 @@ pub fn set_runner(runner: Runner) {
 #[inline]
 #[must_use]
 pub fn inside() -> bool {
-    STATE.with(|state| state.inside.load(Ordering::Relaxed) > 0)
+    words::with(|state| state.inside.load(Ordering::Relaxed) > 0)
 }
 
 /// Real-time signals that were dropped because too many waited in one thread.
@@ -104,13 +86,13 @@ pub fn overflows() -> u64 {
 pub fn defer(signal: c_int, info: &libc::siginfo_t) -> Deferral {
     const NEVER: [c_int; 6] =
         [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGABRT];
-    STATE.with(|state| {
+    words::with(|state| {
         if state.inside.load(Ordering::Relaxed) == 0 || NEVER.contains(&signal) {
             return Deferral::RunNow;
         }
         // While inside, only handlers touch the queue, and they nest: whoever takes a place owns
         // it, and all have returned before the thread leaves the stack and reads.
-        let queue = state.queue.get().cast::<MaybeUninit<(c_int, libc::siginfo_t)>>();
+        let queue = queue();
         let tail = state.tail.load(Ordering::Relaxed);
         if signal < FIRST_REALTIME {
             let head = state.head.load(Ordering::Relaxed);
@@ -144,7 +126,7 @@ pub fn defer(signal: c_int, info: &libc::siginfo_t) -> Deferral {
 /// or sleeps, ends with `Interrupted` (or goes on, if every handler had `SA_RESTART` and Linux
 /// restarts the call).
 pub fn handler_ran(restart: Restart) {
-    STATE.with(|state| {
+    words::with(|state| {
         state.ran.fetch_add(1, Ordering::Relaxed);
         if restart == Restart::No {
             state.ran_without_restart.fetch_add(1, Ordering::Relaxed);
@@ -163,13 +145,14 @@ pub fn handler_ran(restart: Restart) {
 pub(crate) const SELF_WOKEN: u32 = 3;
 
 /// Whether hooks must pass calls of this thread straight to libc: inside the stack, under a
-/// [`bypass`] guard, and on the driver's own threads while the engine starts.
+/// [`bypass`] guard, in a vfork child, and on the driver's own threads while the engine starts.
 #[inline]
 #[must_use]
 pub fn bypassed() -> bool {
-    STATE.with(|state| {
+    words::with(|state| {
         state.inside.load(Ordering::Relaxed) > 0
             || state.bypass.load(Ordering::Relaxed) > 0
+            || state.vforks.load(Ordering::Relaxed) > 0
             || (STARTING.load(Ordering::Relaxed) && is_drivers(state))
     })
 }
@@ -177,7 +160,7 @@ pub fn bypassed() -> bool {
 /// Bypasses interposition on this thread until the guard is dropped; nests.
 #[must_use]
 pub fn bypass() -> BypassGuard {
-    STATE.with(|state| state.bypass.fetch_add(1, Ordering::Relaxed));
+    words::with(|state| state.bypass.fetch_add(1, Ordering::Relaxed));
     BypassGuard { _thread: core::marker::PhantomData }
 }
 
@@ -190,8 +173,33 @@ pub struct BypassGuard {
 
 impl Drop for BypassGuard {
     fn drop(&mut self) {
-        STATE.with(|state| state.bypass.fetch_sub(1, Ordering::Relaxed));
+        words::with(|state| state.bypass.fetch_sub(1, Ordering::Relaxed));
     }
+}
+
+/// This thread is about to vfork. Until it goes on, what runs on its memory, thread-locals included, is
+/// the child; so the parent takes the mark away again, with [`leave_vfork_child`].
+pub fn enter_vfork_child() {
+    words::with(|state| state.vforks.fetch_add(1, Ordering::Relaxed));
+}
+
+/// The vfork child is gone, or running another program, and this thread goes on.
+pub fn leave_vfork_child() {
+    words::with(|state| state.vforks.fetch_sub(1, Ordering::Relaxed));
+}
+
+/// How many handlers of any kind have run on this thread: a call that has moved some data returns
+/// when one has.
+#[inline]
+#[must_use]
+pub fn handlers() -> u32 {
+    words::with(|state| state.ran.load(Ordering::Relaxed))
+}
+
+/// Those of them without `SA_RESTART`: a wait that goes on by itself after other handlers compares.
+#[must_use]
+pub fn interruptions() -> u32 {
+    words::with(|state| state.ran_without_restart.load(Ordering::Relaxed))
 }
 
 /// The threads there were when the start began, ascending; others are the driver's meanwhile.
@@ -220,7 +228,7 @@ pub(crate) fn end_start() {
 }
 
 #[cold]
-fn is_drivers(state: &State) -> bool {
+fn is_drivers(state: &Words) -> bool {
     let tid = own_tid(state);
     !KNOWN
         .iter()
@@ -230,7 +238,7 @@ fn is_drivers(state: &State) -> bool {
 }
 
 #[inline]
-fn own_tid(state: &State) -> u32 {
+fn own_tid(state: &Words) -> u32 {
     match state.tid.load(Ordering::Relaxed) {
         0 => {
             let tid = sys::gettid();
@@ -244,13 +252,13 @@ fn own_tid(state: &State) -> u32 {
 /// This thread's kernel id.
 #[inline]
 pub(crate) fn tid() -> u32 {
-    STATE.with(own_tid)
+    words::with(own_tid)
 }
 
 /// In the child after a fork: the thread has a new id, and nothing of the parent's waits.
 pub(crate) fn reset_after_fork() {
     cancel::reset_after_fork();
-    STATE.with(|state| {
+    words::with(|state| {
         state.tid.store(0, Ordering::Relaxed);
         state.head.store(0, Ordering::Relaxed);
         state.tail.store(0, Ordering::Relaxed);
@@ -261,13 +269,13 @@ pub(crate) fn reset_after_fork() {
 /// Whether a handler waits for this thread to leave the stack.
 #[inline]
 pub(crate) fn is_deferring() -> bool {
-    STATE.with(|state| state.tail.load(Ordering::Relaxed) != 0)
+    words::with(|state| state.tail.load(Ordering::Relaxed) != 0)
 }
 
 /// This thread takes the shard's lock: handlers wait from now on.
 #[inline]
 pub(crate) fn enter() {
-    STATE.with(|state| {
+    words::with(|state| {
         let depth = state.inside.load(Ordering::Relaxed);
         state.inside.store(depth + 1, Ordering::Relaxed);
         core::sync::atomic::compiler_fence(Ordering::SeqCst);
@@ -277,7 +285,7 @@ pub(crate) fn enter() {
 /// This thread has given the lock back: handlers that waited run now.
 #[inline]
 pub(crate) fn leave() {
-    STATE.with(|state| {
+    words::with(|state| {
         core::sync::atomic::compiler_fence(Ordering::SeqCst);
         let depth = state.inside.load(Ordering::Relaxed) - 1;
         state.inside.store(depth, Ordering::Relaxed);
@@ -288,7 +296,7 @@ pub(crate) fn leave() {
 }
 
 #[cold]
-fn run_deferred(state: &State) {
+fn run_deferred(state: &Words) {
     loop {
         let head = state.head.load(Ordering::Relaxed);
         let tail = state.tail.load(Ordering::Relaxed).min(DEFERRED as u32);
@@ -297,7 +305,7 @@ fn run_deferred(state: &State) {
             state.tail.store(0, Ordering::Relaxed);
             return;
         }
-        let queue = state.queue.get().cast::<MaybeUninit<(c_int, libc::siginfo_t)>>();
+        let queue = queue();
         // SAFETY: the place was written by the handler that queued it, which has returned. Not
         // inside, so no handler queues now.
         let (signal, mut info) = unsafe { (*queue.add(head as usize)).as_ptr().read() };
@@ -315,8 +323,8 @@ fn run_deferred(state: &State) {
 /// How many handlers had run at a moment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Handlers {
-    ran: u64,
-    ran_without_restart: u64,
+    ran: u32,
+    ran_without_restart: u32,
 }
 
 /// Whether Linux restarts a call after handlers with `SA_RESTART` (signal(7)).
@@ -331,7 +339,7 @@ pub(crate) enum Restartable {
 impl Handlers {
     /// How many have run until now.
     pub(crate) fn until_now() -> Self {
-        STATE.with(|state| Handlers {
+        words::with(|state| Handlers {
             ran: state.ran.load(Ordering::Relaxed),
             ran_without_restart: state.ran_without_restart.load(Ordering::Relaxed),
         })
@@ -350,7 +358,7 @@ impl Handlers {
 
 /// Tells handlers which word this thread sleeps on, from now until the guard is dropped.
 pub(crate) fn sleep_on(word: &AtomicU32) -> SleepGuard {
-    STATE.with(|state| {
+    words::with(|state| {
         state.sleeping_on.store(ptr::from_ref(word).cast_mut(), Ordering::SeqCst);
     });
     SleepGuard
@@ -361,7 +369,7 @@ pub(crate) struct SleepGuard;
 
 impl Drop for SleepGuard {
     fn drop(&mut self) {
-        STATE.with(|state| state.sleeping_on.store(ptr::null_mut(), Ordering::SeqCst));
+        words::with(|state| state.sleeping_on.store(ptr::null_mut(), Ordering::SeqCst));
     }
 }
 

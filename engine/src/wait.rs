@@ -18,8 +18,7 @@ use crate::rx_watch::Interrupts;
 use crate::shared::{Held, Shared};
 use crate::sys::SignalSet;
 use crate::thread::{Handlers, Restartable};
-use crate::{cancel, clock, fork, sys, thread};
-use core::cell::Cell;
+use crate::{cancel, clock, fork, sys, thread, words};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use stack::error::Error;
 use stack::readiness::Readiness;
@@ -253,23 +252,23 @@ const KERNEL_EVERY: Duration = Duration::from_micros(15);
 const TICK_SHORTEST: Duration = Duration::from_micros(50);
 const TICK_LONGEST: Duration = Duration::from_millis(1);
 
-thread_local! {
-    /// How long this thread spins, in nanoseconds; `u64::MAX` before the first wait.
-    static SPIN: Cell<u64> = const { Cell::new(u64::MAX) };
+/// How long this thread spins, in nanoseconds; `u64::MAX` before the first wait.
+fn own_budget() -> u64 {
+    !words::with(|words| words.spin.load(Ordering::Relaxed))
 }
 
 impl Spinning {
     pub(crate) fn budget(self) -> u64 {
-        if self.adaptive { SPIN.get().min(self.most) } else { self.most }
+        if self.adaptive { own_budget().min(self.most) } else { self.most }
     }
 
     /// Learns from a wait that took so long.
     pub(crate) fn learn(self, waited: Duration) {
         if self.adaptive {
             let waited = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
-            let budget = SPIN.get().min(self.most);
+            let budget = own_budget().min(self.most);
             let next = if waited <= self.most { self.most } else { (budget / 2).max(LEAST_SPIN) };
-            SPIN.set(next);
+            words::with(|words| words.spin.store(!next, Ordering::Relaxed));
         }
     }
 }

@@ -1,18 +1,10 @@
 //! What stands between the program and every hook: no panic leaves, and nothing of ours happens
 //! where it must not.
 //!
-//! Owns: the catch at the FFI boundary, the vfork child's mark, and the question whether a call is
-//! the program's ([`ours`]).
+//! Owns: the catch at the FFI boundary, and the question whether a call is the program's ([`ours`]).
 
 use crate::errno::{self, Encode, Errno};
-use core::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-
-thread_local! {
-    /// Not zero in a vfork child. The child runs on its parent's memory, thread-locals included,
-    /// while the parent's thread stands still; so the parent takes one away when it goes on.
-    static VFORK_DEPTH: Cell<u32> = const { Cell::new(0) };
-}
 
 /// Runs a hook's body. A panic ends here: one line, `EIO`.
 #[inline]
@@ -64,19 +56,10 @@ pub fn missing<T: Encode>() -> T {
 
 /// Whether a call comes from the program, as opposed to the engine, the driver below it or a vfork
 /// child: only then may it change anything of ours.
+#[inline]
 #[must_use]
 pub fn ours() -> bool {
-    VFORK_DEPTH.get() == 0 && !engine::thread::bypassed()
-}
-
-/// This thread is about to vfork: until it goes on, what runs on its memory is the child.
-pub fn enter_vfork_child() {
-    VFORK_DEPTH.set(VFORK_DEPTH.get() + 1);
-}
-
-/// The vfork child is gone, or running another program, and this thread goes on.
-pub fn leave_vfork_child() {
-    VFORK_DEPTH.set(VFORK_DEPTH.get() - 1);
+    !engine::thread::bypassed()
 }
 
 /// One line on standard error, past every hook and lock.

@@ -128,11 +128,11 @@ pub unsafe extern "C" fn vfork() -> pid_t {
 }
 
 extern "C" fn enter_vfork() {
-    guard::enter_vfork_child();
+    engine::thread::enter_vfork_child();
 }
 
 extern "C" fn leave_vfork(answer: isize) -> isize {
-    guard::leave_vfork_child();
+    engine::thread::leave_vfork_child();
     errno::from_raw(answer)
 }
 

@@ -11,7 +11,6 @@ use crate::guard;
 use crate::hook::real;
 use crate::memory;
 use crate::raw_syscall;
-use core::cell::Cell;
 use core::ffi::{c_int, c_void};
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
@@ -40,25 +39,6 @@ static ACTIONS: [Action; SIGNALS] =
 static INTERRUPTING: AtomicU64 = AtomicU64::new(0);
 /// Held while [`ACTIONS`] and the kernel's table change together, with all signals blocked.
 static CHANGING: AtomicBool = AtomicBool::new(false);
-
-thread_local! {
-    /// Handlers that ran on this thread.
-    static HANDLERS: Cell<u32> = const { Cell::new(0) };
-    /// Those of them without `SA_RESTART`.
-    static INTERRUPTIONS: Cell<u32> = const { Cell::new(0) };
-}
-
-/// How many handlers without `SA_RESTART` have run on this thread: a wait that goes on by itself
-/// after other handlers compares.
-pub fn interruptions() -> u32 {
-    INTERRUPTIONS.get()
-}
-
-/// How many handlers of any kind have run on this thread: a call that has moved some data returns
-/// when one has.
-pub fn handlers() -> u32 {
-    HANDLERS.get()
-}
 
 /// Tells the engine how deferred signals are delivered. Called by the constructor.
 pub fn init() {
@@ -169,10 +149,6 @@ fn run(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
         reset(signal, action);
     }
     let restarts = flags & libc::SA_RESTART != 0;
-    HANDLERS.set(HANDLERS.get().wrapping_add(1));
-    if !restarts {
-        INTERRUPTIONS.set(INTERRUPTIONS.get().wrapping_add(1));
-    }
     engine::thread::handler_ran(if restarts { Restart::Yes } else { Restart::No });
     // SAFETY: the program installed this function as a handler; one that takes the number alone
     // does not look at the other two registers.
@@ -430,12 +406,15 @@ mod tests {
             assert_eq!(current.sa_sigaction, handler);
             assert_eq!(current.sa_flags & libc::SA_SIGINFO, 0);
             assert_ne!(current.sa_flags & libc::SA_RESTART, 0);
-            let before = interruptions();
+            let before = engine::thread::interruptions();
             libc::raise(libc::SIGUSR1);
-            assert_eq!((RUNS.load(Ordering::SeqCst), interruptions()), (1, before));
+            assert_eq!((RUNS.load(Ordering::SeqCst), engine::thread::interruptions()), (1, before));
             siginterrupt(libc::SIGUSR1, 1);
             libc::raise(libc::SIGUSR1);
-            assert_eq!((RUNS.load(Ordering::SeqCst), interruptions()), (2, before + 1));
+            assert_eq!(
+                (RUNS.load(Ordering::SeqCst), engine::thread::interruptions()),
+                (2, before + 1)
+            );
             // A deferred signal comes again by way of the kernel.
             let mut info: siginfo_t = core::mem::zeroed();
             info.si_signo = libc::SIGUSR1;

@@ -220,9 +220,9 @@ fn octets_into(open: &Open, room: &mut impl Room, flags: c_int) -> Result<usize,
     let all = flags & libc::MSG_WAITALL != 0;
     let mut fault = None;
     let mut done = 0;
-    let handlers = signals::handlers();
+    let handlers = engine::thread::handlers();
     let outcome = open.engine.blocking(open.id, Readiness::READABLE, wait, |shard, socket, now| {
-        if done > 0 && signals::handlers() != handlers {
+        if done > 0 && engine::thread::handlers() != handlers {
             return Ok(()); // Restarting is for calls that have done nothing.
         }
         let low_water = shard.options(socket)?.receive_low_water as usize;
@@ -305,9 +305,9 @@ fn send_stamped(
     let whole: usize = data.iter().map(|slice| slice.len()).sum();
     let mut rest = data;
     let mut done = 0;
-    let handlers = signals::handlers();
+    let handlers = engine::thread::handlers();
     let outcome = open.engine.blocking(open.id, Readiness::WRITABLE, wait, |shard, socket, now| {
-        if done > 0 && signals::handlers() != handlers {
+        if done > 0 && engine::thread::handlers() != handlers {
             return Ok(());
         }
         loop {

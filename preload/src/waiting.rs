@@ -5,7 +5,6 @@
 
 use crate::descriptors::Open;
 use crate::errno::Errno;
-use crate::signals;
 use engine::Wait;
 use stack::error::Error;
 use stack::options::{Options, Period};
@@ -41,13 +40,13 @@ impl<'a> Waiter<'a> {
             return Err(Errno::EAGAIN);
         }
         let kernel = self.open.is_dual().then_some(self.open.fd);
-        let interruptions = signals::interruptions();
+        let interruptions = engine::thread::interruptions();
         match self.open.engine.wait_for(self.open.id, self.interest, kernel, until) {
             Ok(false) => Err(Errno::EAGAIN),
             Ok(true) => Ok(()),
             Err(Error::Interrupted)
                 if until == Wait::Forever
-                    && signals::interruptions() == interruptions
+                    && engine::thread::interruptions() == interruptions
                     && !engine::cancel::has_ended() =>
             {
                 Ok(())
