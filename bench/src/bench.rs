@@ -2,8 +2,9 @@
 //! program is started in them.
 
 use crate::children::{Program, check_interrupted, end_cleanly_on_signals};
-use crate::latency::{Stack, wrap};
-use crate::namespaces::{FRAME_INTERFACE, Namespaces, Side};
+use crate::latency::Stack;
+use crate::namespaces::{self, FRAME_INTERFACE, Namespaces, Side};
+use crate::onwire::Onwire;
 use crate::role::Ready;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
@@ -61,6 +62,10 @@ pub enum Link {
     #[value(name = "af_packet")]
     #[serde(rename = "af_packet/veth")]
     AfPacket,
+    /// The default device: a TAP, at whose other end is the kernel, where the client stays
+    #[value(name = "tap")]
+    #[serde(rename = "tap/kernel")]
+    Tap,
 }
 
 impl Link {
@@ -70,6 +75,7 @@ impl Link {
             Link::Vhost => "vhost/virtio-user",
             Link::Memif => "memif",
             Link::AfPacket => "af_packet/veth",
+            Link::Tap => "tap/kernel",
         }
     }
 }
@@ -79,6 +85,8 @@ impl Link {
 pub struct Wire {
     link: Link,
     path: PathBuf,
+    /// Of a TAP: its name, and the namespace in which it appears.
+    tap: (String, String),
 }
 
 impl Wire {
@@ -91,21 +99,42 @@ impl Wire {
             (Link::Memif, Side::Server) => format!("memif:{path},role=server"),
             (Link::Memif, Side::Client) => format!("memif:{path},role=client"),
             (Link::AfPacket, _) => format!("af_packet:{FRAME_INTERFACE}"),
+            (Link::Tap, _) => format!("tap:{}", self.tap.0),
         }
     }
 
-    /// Waits for the socket that the server's end makes and the client's end needs.
+    /// Whether only the server is on onwire.
+    pub fn has_kernel_client(&self) -> bool {
+        self.link == Link::Tap
+    }
+
+    /// Waits for the socket, or the TAP, that the server's end makes and the client's end needs.
     pub fn wait_for(&self, server: &mut Program) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        while self.link != Link::AfPacket && !self.path.exists() {
+        while !self.is_there() {
             check_interrupted()?;
             if !server.is_running() {
                 server.line(Duration::ZERO)?; // The error says why it ended.
             }
-            ensure!(Instant::now() < deadline, "nobody makes {}", self.path.display());
+            ensure!(Instant::now() < deadline, "nobody makes {}", self.device(Side::Server));
             std::thread::sleep(Duration::from_millis(2));
         }
+        if self.link == Link::Tap {
+            let (name, namespace) = &self.tap;
+            let address = format!("{}/24", Onwire::address(Side::Client));
+            namespaces::ip(&["-n", namespace, "addr", "replace", &address, "dev", name])?;
+            namespaces::ip(&["-n", namespace, "link", "set", name, "up"])?;
+        }
         Ok(())
+    }
+
+    fn is_there(&self) -> bool {
+        let (name, namespace) = &self.tap;
+        match self.link {
+            Link::Vhost | Link::Memif => self.path.exists(),
+            Link::AfPacket => true,
+            Link::Tap => namespaces::ip(&["-n", namespace, "link", "show", name]).is_ok(),
+        }
     }
 }
 
@@ -171,13 +200,40 @@ impl Bench {
     pub fn wire(&self, link: Link) -> Wire {
         let number = self.wires.get() + 1;
         self.wires.set(number);
-        Wire { link, path: self.directory.0.join(format!("wire{number}")) }
+        let tap = (format!("bench{number}"), self.namespaces.name(Side::Server).to_owned());
+        Wire { link, path: self.directory.0.join(format!("wire{number}")), tap }
+    }
+
+    /// Starts `words` on its side's core, in its side's namespace, on the stack that carries them.
+    pub fn start_on(
+        &self,
+        name: &str,
+        stack: Stack<'_>,
+        side: Side,
+        words: Vec<String>,
+    ) -> Result<Program> {
+        match stack {
+            None => self.start(name, side, &words),
+            Some((_, wire)) if side == Side::Client && wire.has_kernel_client() => {
+                self.start_in(name, (side, Side::Server), &words)
+            }
+            Some((onwire, wire)) => self.start(name, side, &onwire.run(wire, side, &words)),
+        }
     }
 
     /// Starts `words` on its side's core, in its side's namespace.
     pub fn start(&self, name: &str, side: Side, words: &[String]) -> Result<Program> {
+        self.start_in(name, (side, side), words)
+    }
+
+    fn start_in(
+        &self,
+        name: &str,
+        (side, namespace): (Side, Side),
+        words: &[String],
+    ) -> Result<Program> {
         let mut command = Command::new(&self.me);
-        command.args(["role", "launch", "--netns", self.namespaces.name(side), "--core"]);
+        command.args(["role", "launch", "--netns", self.namespaces.name(namespace), "--core"]);
         command.arg(self.core(side).to_string());
         if self.realtime {
             command.arg("--realtime");
@@ -201,13 +257,11 @@ impl Bench {
         server: &[&str],
         client: &[&str],
     ) -> Result<(Program, Program)> {
-        let server = wrap(stack, Side::Server, self.role(server));
-        let mut server = self.start("the server", Side::Server, &server)?;
+        let mut server = self.start_on("the server", stack, Side::Server, self.role(server))?;
         if let Some((_, wire)) = stack {
             wire.wait_for(&mut server)?;
         }
-        let client = wrap(stack, Side::Client, self.role(client));
-        let mut client = self.start("the client", Side::Client, &client)?;
+        let mut client = self.start_on("the client", stack, Side::Client, self.role(client))?;
         let _: Ready = client.message(PATIENCE)?;
         let _: Ready = server.message(PATIENCE)?;
         client.go_on()?;

@@ -191,7 +191,8 @@ fn modes_of(args: &Args, size: u32) -> Vec<Mode> {
         if args.link[..index].contains(&link) {
             continue;
         }
-        if has(Group::Raw) {
+        // There are no frames between a program and a kernel.
+        if has(Group::Raw) && link != Link::Tap {
             add(Carrier::Raw, Some(link), Load::Frames);
         }
         if has(Group::Onwire) {
@@ -264,14 +265,6 @@ pub fn address(stack: Stack<'_>, side: Side) -> IpAddr {
     }
 }
 
-/// Wraps `program` for the stack that carries it.
-pub fn wrap(stack: Stack<'_>, side: Side, program: Vec<String>) -> Vec<String> {
-    match stack {
-        Some((onwire, wire)) => onwire.run(wire, side, &program),
-        None => program,
-    }
-}
-
 /// The port of echo servers.
 const PORT: u16 = 7007;
 
@@ -292,10 +285,11 @@ fn sockets(
     )?;
     let outcome: Outcome = client.message(PATIENCE + effort.warmup + effort.time)?;
     let mut on = None;
-    if let Some((onwire, _)) = stack {
-        on = onwire.describe(bench, client.pid()).ok();
+    if let Some((onwire, wire)) = stack {
+        on = onwire.describe(bench, server.pid()).ok();
         // Both ends stand still now: their counters must account for every message both ways.
-        for (program, name) in [(&server, "server"), (&client, "client")] {
+        let ends = [(&server, "server"), (&client, "client")];
+        for (program, name) in ends.into_iter().take(if wire.has_kernel_client() { 1 } else { 2 }) {
             onwire
                 .require_frames(bench, program.pid(), outcome.sent - outcome.lost)
                 .with_context(|| format!("the {name} was not on the stack"))?;

@@ -94,6 +94,7 @@ impl Drop for Namespaces {
     }
 }
 
-fn ip(arguments: &[&str]) -> Result<()> {
+/// ip(8).
+pub fn ip(arguments: &[&str]) -> Result<()> {
     output(Command::new("ip").args(arguments)).map(drop)
 }

@@ -4,7 +4,7 @@
 use crate::bench::{Bench, Common, PATIENCE, find_on_path};
 use crate::children::Program;
 use crate::figures::Figures;
-use crate::latency::{Stack, address, parse_seconds, wrap};
+use crate::latency::{Stack, address, parse_seconds};
 use crate::machine::Machine;
 use crate::namespaces::Side;
 use crate::page::Page;
@@ -35,6 +35,12 @@ pub struct Args {
     /// Connections of the load
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     clients: u32,
+    /// Threads of memcached (redis has one, nginx one worker)
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    threads: u32,
+    /// Queue pairs of onwire's devices, each with a shard
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
+    queues: u32,
     /// Seconds to measure each way in each round
     #[arg(long, default_value_t = 2.0, value_parser = parse_seconds)]
     seconds: f64,
@@ -51,17 +57,21 @@ enum Work {
     Nginx,
     /// wrk, 1 KiB from nginx, a connection for each request
     NginxClose,
-    /// memcached, `get` of 64 octets, one thread
+    /// memcached, `get` of 64 octets
     Memcached,
 }
 
 impl Work {
-    fn title(self, clients: u32) -> String {
+    fn title(self, args: &Args) -> String {
+        let (clients, threads) = (args.clients, args.threads);
         let what = match self {
             Work::Redis => "redis GET, no pipeline",
             Work::RedisPipeline => "redis GET, pipeline 16",
             Work::Nginx => "nginx 1 KiB, connections kept",
             Work::NginxClose => "nginx 1 KiB, new connection each",
+            Work::Memcached if threads > 1 => {
+                return format!("memcached get, 64 octets, {threads} threads, {clients} clients");
+            }
             Work::Memcached => "memcached get, 64 octets",
         };
         format!("{what}, {clients} clients")
@@ -98,6 +108,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let mut bench = Bench::set_up(&args.common)?;
     bench.end_time_wait_soon();
+    if args.queues > 1 {
+        bench.set("ONWIRE_QUEUES", args.queues);
+    }
     prepare_nginx(&bench)?;
     // These programs wait as they do: there is one way of the kernel's.
     let ways: Vec<Way> =
@@ -105,13 +118,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut all: Vec<Figures> = args
         .work
         .iter()
-        .map(|work| Figures::new(work.title(args.clients), "requests per second", &ways))
+        .map(|work| Figures::new(work.title(args), "requests per second", &ways))
         .collect();
     let modes: Vec<(usize, Way)> =
         (0..args.work.len()).flat_map(|work| ways.iter().map(move |&way| (work, way))).collect();
-    let name = |&(work, way): &(usize, Way)| {
-        format!("{}: {}", way.name(), args.work[work].title(args.clients))
-    };
+    let name =
+        |&(work, way): &(usize, Way)| format!("{}: {}", way.name(), args.work[work].title(args));
     in_turns(args.common.rounds, &modes, name, |&(work, way)| {
         let rate = with_stack(&bench, onwire.as_ref(), (way, args.ways.link), |stack| {
             measure(&bench, stack, args.work[work], args)
@@ -133,8 +145,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 fn measure(bench: &Bench, stack: Stack<'_>, work: Work, args: &Args) -> Result<f64> {
     let at = address(stack, Side::Server);
-    let words = wrap(stack, Side::Server, server_words(bench, work, at));
-    let mut server = bench.start("the server", Side::Server, &words)?;
+    let words = server_words(bench, work, at, args.threads);
+    let mut server = bench.start_on("the server", stack, Side::Server, words)?;
     if let Some((_, wire)) = stack {
         wire.wait_for(&mut server)?;
     }
@@ -155,8 +167,9 @@ fn measure(bench: &Bench, stack: Stack<'_>, work: Work, args: &Args) -> Result<f
     Ok(requests)
 }
 
-fn server_words(bench: &Bench, work: Work, at: IpAddr) -> Vec<String> {
+fn server_words(bench: &Bench, work: Work, at: IpAddr, threads: u32) -> Vec<String> {
     let (at, port) = (at.to_string(), work.port().to_string());
+    let threads = threads.to_string();
     let configuration = nginx_file(bench);
     let words: Vec<&str> = match work {
         Work::Redis | Work::RedisPipeline => vec![
@@ -174,7 +187,7 @@ fn server_words(bench: &Bench, work: Work, at: IpAddr) -> Vec<String> {
         ],
         Work::Nginx | Work::NginxClose => vec!["nginx", "-c", &configuration],
         Work::Memcached => {
-            vec!["memcached", "-u", "root", "-l", &at, "-p", &port, "-U", "0", "-t", "1"]
+            vec!["memcached", "-u", "root", "-l", &at, "-p", &port, "-U", "0", "-t", &threads]
         }
     };
     words.into_iter().map(str::to_owned).collect()
@@ -209,8 +222,7 @@ fn load(bench: &Bench, stack: Stack<'_>, work: Work, at: IpAddr, args: &Args) ->
     let mut attempts_left = 20;
     loop {
         std::thread::sleep(Duration::from_millis(250));
-        let words = wrap(stack, Side::Client, words.clone());
-        let mut client = bench.start("the load", Side::Client, &words)?;
+        let mut client = bench.start_on("the load", stack, Side::Client, words.clone())?;
         let said = client.remaining_lines(2 * PATIENCE + 40 * time)?;
         let ended = client.finish(PATIENCE);
         attempts_left -= 1;
@@ -287,8 +299,7 @@ fn load_memcached(bench: &Bench, stack: Stack<'_>, at: IpAddr, args: &Args) -> R
     let clients = args.clients.to_string();
     let milliseconds = ((args.seconds * 1000.0) as u64).to_string();
     let words = bench.role(&["memcached-load", &address, &clients, "64", &milliseconds]);
-    let words = wrap(stack, Side::Client, words);
-    let mut client: Program = bench.start("the load", Side::Client, &words)?;
+    let mut client: Program = bench.start_on("the load", stack, Side::Client, words)?;
     let _: Ready = client.message(PATIENCE)?;
     client.go_on()?;
     let outcome: Outcome = client.message(PATIENCE + Duration::from_secs_f64(args.seconds))?;

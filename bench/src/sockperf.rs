@@ -2,7 +2,7 @@
 
 use crate::bench::{Bench, PATIENCE};
 use crate::histogram::Histogram;
-use crate::latency::{Effort, Measured, Stack, address, wrap};
+use crate::latency::{Effort, Measured, Stack, address};
 use crate::namespaces::Side;
 use crate::role::Waiting;
 use anyhow::{Context, Result, bail, ensure};
@@ -44,13 +44,11 @@ pub fn measure(
         ping.push("--nonblocked");
     }
     let own = |words: Vec<&str>| words.into_iter().map(str::to_owned).collect();
-    let mut server =
-        bench.start("sockperf server", Side::Server, &wrap(stack, Side::Server, own(serve)))?;
+    let mut server = bench.start_on("sockperf server", stack, Side::Server, own(serve))?;
     if let Some((_, wire)) = stack {
         wire.wait_for(&mut server)?;
     }
-    let ping = wrap(stack, Side::Client, own(ping));
-    let said = ask_until_it_listens(bench, &ping, PATIENCE + effort.time)?;
+    let said = ask_until_it_listens(bench, stack, &own(ping), PATIENCE + effort.time)?;
     let times = read_log(&log).with_context(|| said.join("\n"))?;
     if let Some((onwire, _)) = stack {
         onwire.require_frames(bench, server.pid(), times.count()).context("the server")?;
@@ -62,11 +60,16 @@ pub fn measure(
 
 /// The server buffers what it says while it writes to a pipe, so that nothing tells when it
 /// listens: a client that is refused is started again.
-fn ask_until_it_listens(bench: &Bench, ping: &[String], within: Duration) -> Result<Vec<String>> {
+fn ask_until_it_listens(
+    bench: &Bench,
+    stack: Stack<'_>,
+    ping: &[String],
+    within: Duration,
+) -> Result<Vec<String>> {
     let mut attempts_left = 10;
     loop {
         std::thread::sleep(Duration::from_millis(300));
-        let mut client = bench.start("sockperf", Side::Client, ping)?;
+        let mut client = bench.start_on("sockperf", stack, Side::Client, ping.to_vec())?;
         let said = client.remaining_lines(within)?;
         attempts_left -= 1;
         match client.finish(PATIENCE) {
