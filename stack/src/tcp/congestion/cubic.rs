@@ -2,7 +2,7 @@
 
 use super::hystart::{Growth, HyStart};
 use super::{AckEvent, CongestionControl, NO_THRESHOLD, Window};
-use crate::time::{Duration, Instant};
+use crate::time::{Duration, Instant, Stamp};
 
 /// C (RFC 9438 §5).
 const C: f64 = 0.4;
@@ -10,6 +10,11 @@ const C: f64 = 0.4;
 const BETA: f64 = 0.7;
 /// α while CUBIC is to be no faster than Reno (RFC 9438 §4.3).
 const ALPHA: f32 = (3.0 * (1.0 - BETA) / (1.0 + BETA)) as f32;
+/// While the window stays, the curve is looked at no more often than this (Linux: 1/32 s), or than
+/// four times in a round trip where that is more: what it says changes little in between, but on
+/// a short path a small window would stand still for many round trips.
+const LOOK_MS: u32 = 31;
+const LOOKS_PER_ROUND: u32 = 4;
 
 /// CUBIC.
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,6 +24,11 @@ pub(crate) struct Cubic {
     before: Curve,
     /// Fraction of a packet that the window is owed.
     credit: f32,
+    /// By how much the window grows for each acknowledged packet, as the curve said when it was
+    /// last looked at.
+    slope: f32,
+    /// When the curve was last looked at; never, once the window has grown since.
+    looked_at: Stamp,
     hystart: HyStart,
 }
 
@@ -29,20 +39,19 @@ struct Curve {
     w_max: f32,
     /// The window before the last reduction as it was: `cwnd_prior`.
     cwnd_prior: f32,
-    /// What Reno would have (RFC 9438 §4.3).
+    /// What Reno would have (RFC 9438 §4.3). Before the stage begins: the fraction of a packet by
+    /// which the reduced window was rounded down, for with windows of ten packets, of which a loss
+    /// takes three, halves matter.
     w_est: f32,
     /// Seconds from the start of the epoch until the window is `w_max` again.
     k: f32,
-    /// The fraction of a packet by which the reduced window was rounded down: with windows of ten
-    /// packets, of which a loss takes three, halves matter.
-    fraction: f32,
     /// When this stage of congestion avoidance began; zero while there is none.
     epoch_start: Instant,
 }
 
 impl Curve {
     fn begin_epoch(&mut self, now: Instant, cwnd: u32) {
-        let cwnd = cwnd as f32 + core::mem::take(&mut self.fraction);
+        let cwnd = cwnd as f32 + self.w_est;
         self.epoch_start = now;
         self.w_est = cwnd;
         if self.w_max <= cwnd {
@@ -97,21 +106,32 @@ impl CongestionControl for Cubic {
         if self.curve.epoch_start == Instant::ZERO {
             self.curve.begin_epoch(event.now, window.cwnd);
             self.credit = 0.0;
+            self.looked_at = Stamp::NEVER;
         }
-        let cwnd = f64::from(window.cwnd);
         //= RFC 9438 §4.3: as Reno, and from the former window on exactly so.
         let curve = &mut self.curve;
         let alpha = if curve.w_est < curve.cwnd_prior { ALPHA } else { 1.0 };
         curve.w_est += alpha * left as f32 / window.cwnd as f32;
         //= RFC 9438 §4.4, §4.5
-        let target = curve.target(event.now, event.srtt_us, cwnd);
-        self.credit += ((target - cwnd) / cwnd * f64::from(left)) as f32;
+        let every_ms = LOOK_MS.min(event.srtt_us / (1_000 * LOOKS_PER_ROUND));
+        let looks = self.looked_at.elapsed_ms(event.now) >= u64::from(every_ms);
+        if looks {
+            let cwnd = f64::from(window.cwnd);
+            let target = curve.target(event.now, event.srtt_us, cwnd);
+            self.slope = ((target - cwnd) / cwnd) as f32;
+            self.looked_at = event.now.stamp();
+        }
+        let before = window.cwnd;
+        self.credit += self.slope * left as f32;
         if self.credit >= 1.0 {
             window.cwnd += self.credit as u32;
             self.credit -= self.credit.trunc();
         }
-        if curve.w_est > window.cwnd as f32 {
+        if looks && curve.w_est > window.cwnd as f32 {
             window.cwnd = curve.w_est as u32;
+        }
+        if window.cwnd != before {
+            self.looked_at = Stamp::NEVER;
         }
         window
     }
@@ -130,7 +150,7 @@ impl CongestionControl for Cubic {
         //= RFC 9438 §4.6
         let reduced = f64::from(cwnd) * BETA;
         self.credit = 0.0;
-        curve.fraction = if reduced < 2.0 { 0.0 } else { reduced.fract() as f32 };
+        curve.w_est = if reduced < 2.0 { 0.0 } else { reduced.fract() as f32 };
         (reduced as u32).max(2)
     }
 
@@ -138,12 +158,13 @@ impl CongestionControl for Cubic {
         //= RFC 9438 §4.8: after a timeout K is 0 and W_max the window at which slow start ends.
         self.curve.epoch_start = Instant::ZERO;
         self.curve.w_max = 0.0;
-        self.curve.fraction = 0.0;
+        self.curve.w_est = 0.0;
     }
 
     fn on_undo(&mut self) {
         //= RFC 9438 §4.9: what the needless reduction changed is as it was.
         self.curve = self.before;
+        self.looked_at = Stamp::NEVER;
     }
 
     fn on_restart(&mut self, idle_us: u64) {
@@ -199,6 +220,24 @@ mod tests {
         assert_eq!(after, 7 + (6.0 * ALPHA) as u32);
         let later = run(&mut cubic, window, START, 2_600).cwnd;
         assert!(later >= 28, "0.53 for 6 round trips, 1 for 20, if not faster: {later}");
+    }
+
+    #[test]
+    fn the_curve_is_not_looked_at_again_at_once_while_the_window_stays() {
+        let mut cubic = Cubic::default();
+        let mut window = reduced(&mut cubic, 10);
+        let one = |ms: u64, srtt_us| {
+            let now = START + Duration::from_millis(ms);
+            AckEvent { now, srtt_us, delivered: 1, ..ack(1, true) }
+        };
+        // 0.53 packets for seven: after fourteen acknowledgments the window is owed one.
+        for ms in 0..14 {
+            window = cubic.on_ack(&one(ms, 100_000), window);
+        }
+        assert_eq!(window.cwnd, 7, "it has been looked at 14 ms ago");
+        let late = cubic.clone().on_ack(&one(25, 100_000), window);
+        assert_eq!(late.cwnd, 8, "a quarter of the round trip is over");
+        assert_eq!(cubic.on_ack(&one(25, 3_900), window).cwnd, 8, "on a short path always");
     }
 
     #[test]
