@@ -51,6 +51,11 @@ impl<D: Device> Shard<D> {
         self.tcp.set_config(config);
     }
 
+    /// Forgets what connects have learnt of servers, as `ip tcp_metrics flush` does.
+    pub fn forget_servers(&mut self) {
+        self.tcp.forget_servers();
+    }
+
     /// The cookie that events and listings return with this socket.
     pub fn set_owner(&mut self, id: SocketId, owner: u64) {
         match id {

@@ -11,6 +11,8 @@ crate::counters! {
         retransmitted,
         /// Segments dropped because their header or options are malformed.
         malformed,
+        /// Segments dropped because they are signed (RFC 2385), and we have no keys.
+        md5_unexpected,
         /// RSTs sent.
         resets_out,
         /// RSTs accepted.

@@ -51,6 +51,10 @@ impl<B: Buffer> Tcp<B> {
             cx.counters.malformed += 1;
             return;
         };
+        if header.signed {
+            cx.counters.md5_unexpected += 1;
+            return;
+        }
         let joined = segments_in(&packet, packet.packet_len().saturating_sub(header_len));
         cx.counters.segments_in += u64::from(joined - 1);
         //= RFC 9293 §3.9.2.3: TCP is between two hosts; anything else is dropped silently.
@@ -127,6 +131,10 @@ impl<B: Buffer> Tcp<B> {
             cx.counters.malformed += 1;
             return;
         };
+        if header.signed {
+            cx.counters.md5_unexpected += 1;
+            return;
+        }
         let joined = segments_in(&packet, packet.packet_len().saturating_sub(header_len));
         cx.counters.segments_in += u64::from(joined - 1);
         let Some(socket) = self.sockets.at_mut(index) else { return };

@@ -226,6 +226,11 @@ impl<B: Buffer> Tcp<B> {
         }
     }
 
+    /// Forgets what connects have learnt of servers (Fast Open).
+    pub fn forget_servers(&mut self) {
+        self.fast_open.destinations.clear();
+    }
+
     /// Connections choose ports whose flows are in this share.
     pub fn set_share(&mut self, share: Share) {
         self.ports.share = share;

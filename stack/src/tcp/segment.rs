@@ -1,7 +1,7 @@
 //! The TCP header and its options (RFC 9293 §3.1): parsed once into [`Header`], emitted from it
 //! in the order that Linux writes them.
 
-use super::opening::fast_open::Cookie;
+use super::opening::fast_open::{Cookie, Form};
 use super::seq::SeqNumber;
 use arrayvec::ArrayVec;
 
@@ -117,8 +117,10 @@ pub(crate) struct Header {
     pub sack: SackBlocks,
     /// Fast Open (RFC 7413); empty: a request. Only in a SYN.
     pub fast_open: Option<Cookie>,
-    /// That option has its experimental form (RFC 7413 appendix A, RFC 6994).
-    pub fast_open_experimental: bool,
+    /// Which kind that option has.
+    pub fast_open_form: Form,
+    /// There is a signature (RFC 2385); never written.
+    pub signed: bool,
 }
 
 /// A header that is shorter than it says, or says it is shorter than a header.
@@ -182,6 +184,7 @@ impl Header {
             //= RFC 7413 §4.1.1: 4 to 16 octets, an even number; none is a request.
             (34, cookie) if syn && matches!(cookie.len(), 0 | 4..=16) && cookie.len() % 2 == 0 => {
                 self.fast_open = Cookie::try_from(cookie).ok();
+                self.fast_open_form = Form::Registered;
             }
             //= RFC 6994 §3: an experiment is named by two octets.
             (254, [0xf9, 0x89, cookie @ ..])
@@ -191,8 +194,9 @@ impl Header {
                     && cookie.len() % 2 == 0 =>
             {
                 self.fast_open = Cookie::try_from(cookie).ok();
-                self.fast_open_experimental = true;
+                self.fast_open_form = Form::Experimental;
             }
+            (19, signature) if signature.len() == 16 => self.signed = true,
             (5, blocks) if !syn && blocks.len() % 8 == 0 => {
                 for block in blocks.chunks_exact(8) {
                     let &[a, b, c, d, e, f, g, h] = block else { return };
@@ -226,7 +230,7 @@ impl Header {
             + if self.window_scale.is_some() { 4 } else { 0 }
             + sack
             + self.fast_open.as_ref().map_or(0, |cookie| {
-                let kind = if self.fast_open_experimental { 4 } else { 2 };
+                let kind = if self.fast_open_form == Form::Experimental { 4 } else { 2 };
                 (kind + cookie.len()).next_multiple_of(4)
             })
     }
@@ -279,7 +283,7 @@ impl Header {
             }
         }
         if let Some(cookie) = &self.fast_open {
-            let used = if self.fast_open_experimental {
+            let used = if self.fast_open_form == Form::Experimental {
                 put(&[254, 4 + cookie.len() as u8, 0xf9, 0x89]);
                 4 + cookie.len()
             } else {
@@ -309,6 +313,19 @@ mod tests {
         let mut octets = vec![0; header.len()];
         header.emit(&mut octets);
         octets
+    }
+
+    #[test]
+    fn of_fast_opens_two_forms_the_registered_one_counts() {
+        let (old, new) = ([254, 8, 0xf9, 0x89, 1, 2, 3, 4], [34, 6, 5, 6, 7, 8, 1, 1]);
+        for options in [[old, new].concat(), [new, old].concat()] {
+            let mut octets = vec![0; MIN_HEADER];
+            (octets[12], octets[13]) = (9 << 4, Flags::SYN.bits());
+            octets.extend(options);
+            let (header, _) = Header::parse(&octets).unwrap();
+            assert_eq!(header.fast_open.as_deref(), Some(&[5, 6, 7, 8][..]));
+            assert_eq!(header.fast_open_form, Form::Registered);
+        }
     }
 
     #[test]
@@ -399,7 +416,8 @@ mod tests {
                 sack_permitted: syn,
                 timestamps: ts.map(|(value, echo)| Timestamps { value, echo }),
                 sack: if syn { SackBlocks::new() } else { sack.collect() },
-                fast_open_experimental: false,
+                fast_open_form: Form::Registered,
+                signed: false,
                 fast_open: syn.then(|| cookie[..cookie.len() & !1].iter().copied().collect()),
             };
             prop_assert_eq!(Header::parse(&emitted(&header)), Ok((header.clone(), header.len())));

@@ -1,6 +1,7 @@
 //! A device that takes no frames.
 
 use super::*;
+use crate::options::Options;
 
 /// A host that knows its neighbor, with frames that its device does not take.
 fn stuck() -> (Net, SocketId, SocketId) {
@@ -51,4 +52,32 @@ fn frames_go_in_order_once_it_takes_them_again() {
         assert_eq!(net.receive(1, server).unwrap().0, b"data");
     }
     assert_eq!(net.receive(1, server).unwrap().0, b"last");
+}
+
+#[test]
+fn a_connection_that_cannot_send_goes_on_or_times_out_as_the_program_wants() {
+    let mut net = Net::new();
+    let listener = net.listener(1, at(1, 80));
+    let client = net.connect(0, at(1, 80));
+    let (server, _) = net.hosts[1].accept(net.now, listener).unwrap();
+    net.hosts[0].device_mut().tx_limit = 0;
+    net.send(0, client, b"late", None).unwrap();
+    for _ in 0..40 {
+        net.advance(Duration::from_millis(100)); // It tries again: the copies wait, too.
+    }
+    net.hosts[0].device_mut().tx_limit = usize::MAX;
+    net.settle();
+    assert_eq!(net.receive(1, server).unwrap().0, b"late");
+    let limit = |options: &mut Options| options.user_timeout = Duration::from_secs(3).into();
+    net.hosts[0].update_options(net.now, client, limit).unwrap();
+    net.hosts[0].device_mut().tx_limit = 0;
+    net.send(0, client, b"never", None).unwrap();
+    for _ in 0..28 {
+        net.advance(Duration::from_millis(100));
+        assert_eq!(net.hosts[0].take_error(client), None);
+    }
+    for _ in 0..15 {
+        net.advance(Duration::from_millis(100));
+    }
+    assert_eq!(net.hosts[0].take_error(client), Some(Error::TimedOut));
 }

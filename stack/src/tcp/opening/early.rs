@@ -3,8 +3,8 @@
 //! SYN-ACK stays beside it; a client puts its first octets into its SYN.
 
 use super::fast_open::{
-    self, Advice, CLIENT_NO_COOKIE, Cookie, Destinations, EVERY_LISTENER, Match, SERVER,
-    SERVER_NO_COOKIE,
+    self, Advice, CLIENT_NO_COOKIE, Cookie, Destinations, EVERY_LISTENER, Form, Match, SERVER,
+    SERVER_NO_COOKIE, Told,
 };
 use super::passive::Beginning;
 use crate::collections::Slab;
@@ -41,8 +41,8 @@ const OWN_KEYS: usize = 64;
 pub(crate) struct Early {
     /// The option of our next SYN or SYN-ACK, once: a cookie, or the wish for one.
     pub option: Option<Cookie>,
-    /// In the form that the peer used.
-    pub experimental: bool,
+    /// How that is written: by a listener as the peer did.
+    pub form: Form,
     /// The connection that took the SYN's data, at a listener.
     pub child: Option<TcpId>,
     /// Octets (and FIN) of the peer's SYN that our SYN-ACK acknowledges.
@@ -68,7 +68,7 @@ impl Early {
     pub const fn none() -> Self {
         Early {
             option: None,
-            experimental: false,
+            form: Form::Registered,
             child: None,
             taken: 0,
             data: NONE,
@@ -242,7 +242,7 @@ impl<B: Buffer> Tcp<B> {
         else {
             return;
         };
-        opening.early.experimental = inbound.header.fast_open_experimental;
+        opening.early.form = inbound.header.fast_open_form;
         let (hash, deadline) = (inbound.hash, opening.deadline);
         let child = match plan {
             Plan::Ordinary => None,
@@ -438,16 +438,16 @@ impl Opening {
         let mss = match advice {
             Advice::Avoid => return false,
             _ if bare => destinations.mss(server),
-            Advice::Ask => {
+            Advice::Ask(form) => {
                 self.early.tried = true;
                 self.early.asked = true;
-                self.early.option = Some(Cookie::new());
+                (self.early.option, self.early.form) = (Some(Cookie::new()), form);
                 self.early.outcome = Outcome::CookieUnavailable;
                 return false;
             }
-            Advice::Use(cookie, mss) => {
+            Advice::Use(cookie, form, mss) => {
                 self.early.asked = true;
-                self.early.option = Some(cookie);
+                (self.early.option, self.early.form) = (Some(cookie), form);
                 Some(mss)
             }
         };
@@ -606,10 +606,15 @@ pub(in crate::tcp) fn learn(
     if !opening.early.tried {
         return;
     }
-    let unheard = opening.early.len > acked;
-    let again = opening.retransmits > 0 || opening.early.plain;
-    let lost = again && opening.early.asked && header.fast_open.is_none() && unheard;
+    let early = &opening.early;
+    let again = opening.retransmits > 0 || early.plain;
+    let told = match &header.fast_open {
+        _ if !early.asked => Told::Nothing,
+        Some(cookie) => Told::Cookie(cookie, header.fast_open_form),
+        None if again && early.len > acked => Told::Loss,
+        None if !again && early.len == 0 => Told::Refusal(early.form),
+        None => Told::Nothing,
+    };
     let mss = header.mss.unwrap_or(crate::tcp::negotiated::DEFAULT_MSS);
-    let cookie = header.fast_open.as_ref().filter(|_| opening.early.asked);
-    destinations.learn(opening.tuple.remote, mss, cookie, lost, now);
+    destinations.learn(opening.tuple.remote, mss, told, now);
 }

@@ -65,11 +65,38 @@ pub(crate) fn check(key: &FastOpenKey, theirs: &Cookie, client: IpAddr, server: 
     }
 }
 
+/// Which kind the option has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Form {
+    /// 34.
+    #[default]
+    Registered,
+    /// The one that experiments share (RFC 6994), which servers from before RFC 7413 know.
+    Experimental,
+}
+
+/// What a server's SYN-ACK says about Fast Open.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Told<'a> {
+    /// Nothing that was not known.
+    Nothing,
+    /// A cookie.
+    Cookie(&'a Cookie, Form),
+    /// There is none though one was asked for in this form.
+    Refusal(Form),
+    /// Our SYN with data was lost.
+    Loss,
+}
+
 /// What a client knows about a server.
 #[derive(Debug, Clone)]
 struct Destination {
     address: IpAddr,
     cookie: Cookie,
+    /// That of the cookie; without one, that in which it is asked for next.
+    form: Form,
+    /// It has been asked for in both.
+    exhausted: bool,
     mss: u16,
     /// SYNs with data that were lost in a row, and when the last one was.
     losses: u8,
@@ -87,9 +114,9 @@ pub(crate) struct Destinations {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Advice {
     /// Send data with this cookie; the server's MSS.
-    Use(Cookie, u16),
+    Use(Cookie, Form, u16),
     /// Ask for a cookie.
-    Ask,
+    Ask(Form),
     /// Leave the option out: something on the way swallows SYNs that have it.
     Avoid,
 }
@@ -101,16 +128,16 @@ impl Destinations {
 
     pub fn advice(&self, address: IpAddr, now: Instant) -> Advice {
         let Some(entry) = self.entries.iter().find(|entry| entry.address == address) else {
-            return Advice::Ask;
+            return Advice::Ask(Form::Registered);
         };
         let wait = BLACK_HOLE * (1 << entry.losses.saturating_sub(1).min(10));
         if entry.losses > 0 && now - entry.lost_at < wait {
             return Advice::Avoid;
         }
         if entry.cookie.is_empty() {
-            Advice::Ask
+            Advice::Ask(entry.form)
         } else {
-            Advice::Use(entry.cookie.clone(), entry.mss)
+            Advice::Use(entry.cookie.clone(), entry.form, entry.mss)
         }
     }
 
@@ -119,33 +146,47 @@ impl Destinations {
         self.entries.iter().find(|entry| entry.address == address).map(|entry| entry.mss)
     }
 
-    /// A SYN-ACK came: with a new cookie, or none. `lost`: after our SYN with data was not heard.
-    pub fn learn(
-        &mut self,
-        address: IpAddr,
-        mss: u16,
-        cookie: Option<&Cookie>,
-        lost: bool,
-        now: Instant,
-    ) {
+    /// A SYN-ACK came.
+    pub fn learn(&mut self, address: IpAddr, mss: u16, told: Told<'_>, now: Instant) {
         let Some(entry) = self.entry(address, now) else { return };
         entry.mss = mss;
-        if let Some(cookie) = cookie.filter(|cookie| cookie.len() >= 4) {
-            entry.cookie = cookie.clone();
+        entry.losses = match told {
+            Told::Loss => entry.losses.saturating_add(1),
+            _ => 0,
+        };
+        match told {
+            Told::Loss => entry.lost_at = now,
+            Told::Cookie(cookie, form) if cookie.len() >= 4 => {
+                (entry.cookie, entry.form) = (cookie.clone(), form);
+            }
+            // As Linux: the other form is tried once, and after that the first for ever.
+            Told::Refusal(form) if entry.cookie.is_empty() => {
+                entry.exhausted |= form == Form::Experimental;
+                let again = entry.exhausted;
+                entry.form = if again { Form::Registered } else { Form::Experimental };
+            }
+            _ => {}
         }
-        if lost {
-            entry.losses = entry.losses.saturating_add(1);
-            entry.lost_at = now;
-        } else {
-            entry.losses = 0;
-        }
+    }
+
+    /// Forgets every server.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.next = 0;
     }
 
     fn entry(&mut self, address: IpAddr, now: Instant) -> Option<&mut Destination> {
         let known = self.entries.iter().position(|entry| entry.address == address);
         let at = known.unwrap_or_else(|| {
-            let fresh =
-                Destination { address, cookie: Cookie::new(), mss: 0, losses: 0, lost_at: now };
+            let fresh = Destination {
+                address,
+                cookie: Cookie::new(),
+                form: Form::Registered,
+                exhausted: false,
+                mss: 0,
+                losses: 0,
+                lost_at: now,
+            };
             if self.entries.len() < DESTINATIONS {
                 self.entries.push(fresh);
                 return self.entries.len() - 1;
@@ -168,6 +209,14 @@ mod tests {
         IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + n))
     }
 
+    fn given(cookie: &Cookie) -> Told<'_> {
+        Told::Cookie(cookie, Form::Registered)
+    }
+
+    fn using(cookie: &Cookie) -> Advice {
+        Advice::Use(cookie.clone(), Form::Registered, 1460)
+    }
+
     #[test]
     fn a_cookie_is_good_for_its_client_and_as_long_as_its_key_is_kept() {
         let old = FastOpenKey { primary: [1; 16], backup: None };
@@ -187,11 +236,13 @@ mod tests {
         let cookie: Cookie = [7; 8].into_iter().collect();
         let now = Instant::from_millis(1_000);
         for n in 0..1_000 {
-            table.learn(address(n), 1460, Some(&cookie), false, now);
+            table.learn(address(n), 1460, given(&cookie), now);
         }
         assert_eq!(table.entries.len(), DESTINATIONS);
-        assert_eq!(table.advice(address(999), now), Advice::Use(cookie, 1460));
-        assert_eq!(table.advice(address(0), now), Advice::Ask);
+        assert_eq!(table.advice(address(999), now), using(&cookie));
+        assert_eq!(table.advice(address(0), now), Advice::Ask(Form::Registered));
+        table.clear();
+        assert_eq!(table.advice(address(999), now), Advice::Ask(Form::Registered));
     }
 
     #[test]
@@ -199,13 +250,13 @@ mod tests {
         let mut table = Destinations::new();
         let cookie: Cookie = [7; 8].into_iter().collect();
         let at = |s: u64| Instant::from_millis(1_000 * s);
-        table.learn(address(1), 1460, Some(&cookie), false, at(0));
-        table.learn(address(1), 1460, None, true, at(100));
+        table.learn(address(1), 1460, given(&cookie), at(0));
+        table.learn(address(1), 1460, Told::Loss, at(100));
         assert_eq!(table.advice(address(1), at(159)), Advice::Avoid);
-        assert_eq!(table.advice(address(1), at(160)), Advice::Use(cookie.clone(), 1460));
-        table.learn(address(1), 1460, None, true, at(200));
+        assert_eq!(table.advice(address(1), at(160)), using(&cookie));
+        table.learn(address(1), 1460, Told::Loss, at(200));
         assert_eq!(table.advice(address(1), at(319)), Advice::Avoid);
-        table.learn(address(1), 1460, None, false, at(400));
-        assert_eq!(table.advice(address(1), at(400)), Advice::Use(cookie, 1460));
+        table.learn(address(1), 1460, Told::Nothing, at(400));
+        assert_eq!(table.advice(address(1), at(400)), using(&cookie));
     }
 }

@@ -203,7 +203,7 @@ impl Opening {
             sack_permitted: ours.sack,
             timestamps: ours.timestamps.then(|| self.timestamps.option(now)),
             window_scale: ours.scaling.then_some(ours.receive_shift),
-            fast_open_experimental: self.early.experimental,
+            fast_open_form: self.early.form,
             fast_open: self.early.option.take().filter(|_| self.retransmits == 0),
             ..Header::default()
         };

@@ -2,9 +2,10 @@
 
 use super::recovery::sending;
 use crate::error::Error;
+use crate::packet::{HeapBuffer, IpMeta};
 use crate::socket::Shutdown;
 use crate::tcp::State;
-use crate::tcp::testing::{PEER, PEER_PORT, Script};
+use crate::tcp::testing::{OURS, PEER, PEER_PORT, Script};
 use crate::time::Duration;
 use core::net::SocketAddr;
 
@@ -259,4 +260,37 @@ fn the_keepalive_trio_says_when_how_often_and_how_many() {
         assert!(probes.iter().zip(&expected).all(|(a, b)| late(a, b)), "{probes:?} {expected:?}");
         assert_eq!(s.tcp.take_error(id), Some(Error::TimedOut));
     }
+}
+
+/// What `text` says, signed as RFC 2385 has it.
+fn inject_signed(s: &mut Script, text: &str) {
+    let (header, payload) = s.parse(text);
+    let mut octets = vec![0; header.len()];
+    header.emit(&mut octets);
+    octets[12] += 5 << 4;
+    octets.extend([19, 18]);
+    octets.extend([7; 16]);
+    octets.extend([1, 1]);
+    octets.extend(payload);
+    let meta = IpMeta { source: PEER, destination: OURS, traffic_class: 0, hop_limit: 64 };
+    s.deliver(meta, HeapBuffer::from_bytes(&octets));
+}
+
+#[test]
+fn rfc_2385_what_is_signed_is_dropped_where_there_are_no_keys() {
+    let mut s = Script::plain();
+    let listener = s.listener(80, 8);
+    inject_signed(&mut s, "S 0:0(0) mss 1460");
+    assert_eq!(s.out(), [""; 0]);
+    s.inject("S 0:0(0) mss 1460");
+    assert_eq!(s.out(), ["S. 0:0(0) ack 1"]);
+    inject_signed(&mut s, ". 1:1(0) ack 1");
+    assert!(s.accept(listener).is_err(), "not even the final ACK counts");
+    s.inject(". 1:1(0) ack 1");
+    let id = s.accept(listener).unwrap();
+    inject_signed(&mut s, "P. 1:6(5) ack 1");
+    inject_signed(&mut s, "R 1:1(0)");
+    assert_eq!(s.out(), [""; 0]);
+    assert_eq!(s.state(id), State::Established);
+    assert_eq!(s.counters.md5_unexpected, 4);
 }

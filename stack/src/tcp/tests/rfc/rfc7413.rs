@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::readiness::Readiness;
 use crate::socket::Shutdown;
 use crate::tcp::info::OPTION_SYN_DATA;
-use crate::tcp::opening::fast_open::{Cookie, cookie};
+use crate::tcp::opening::fast_open::{Cookie, Form, cookie};
 use crate::tcp::segment::Header;
 use crate::tcp::testing::{OURS, PEER, PEER_PORT, Script};
 use crate::tcp::{State, TcpId};
@@ -493,4 +493,41 @@ fn icmp_ends_a_connection_with_early_data_that_nobody_has_accepted() {
     s.out();
     s.unreachable(port, iss, Error::HostUnreachable, false);
     assert_eq!(s.state(id), State::SynReceived);
+}
+
+impl Script {
+    /// A connect with data to a server whose SYN-ACK has this option; what our SYN had.
+    fn ask_for_cookie(&mut self, answer: Option<(&Cookie, Form)>) -> (Option<Cookie>, Form) {
+        let id = self.socket();
+        let _ = self.connect_fast(id, &[7; 100]);
+        self.out();
+        let asked = (self.last.fast_open.clone(), self.last.fast_open_form);
+        let (header, _) = self.parse("S. 0:0(0) ack 1 mss 1460");
+        let (fast_open, form) = answer.map_or((None, Form::Registered), |(c, f)| (Some(c), f));
+        let (fast_open, fast_open_form) = (fast_open.cloned(), form);
+        self.inject_header(&Header { fast_open, fast_open_form, ..header }, &[]);
+        self.out();
+        self.abort(id);
+        self.out();
+        asked
+    }
+}
+
+#[test]
+fn a_server_that_gives_no_cookie_is_asked_once_in_the_experimental_form() {
+    let mut s = both_sides(1);
+    let request = Some(Cookie::new());
+    let forms = [Form::Registered, Form::Experimental, Form::Registered, Form::Registered];
+    for form in forms {
+        assert_eq!(s.ask_for_cookie(None), (request.clone(), form));
+    }
+    s.tcp.forget_servers();
+    assert_eq!(s.ask_for_cookie(None), (request.clone(), Form::Registered));
+    // One that knows it by its older name.
+    let old: Cookie = [1, 2, 3, 4].into_iter().collect();
+    assert_eq!(s.ask_for_cookie(Some((&old, Form::Experimental))), (request, Form::Experimental));
+    let new: Cookie = [5, 6, 7, 8].into_iter().collect();
+    let answer = Some((&new, Form::Registered));
+    assert_eq!(s.ask_for_cookie(answer), (Some(old), Form::Experimental));
+    assert_eq!(s.ask_for_cookie(None), (Some(new), Form::Registered));
 }

@@ -108,3 +108,13 @@ fn a_gap_holds_the_window_where_paths_are_in_order() {
     s.inject(". 1:1(0) ack 1001 sack 2001:4001");
     assert_eq!(s.tcp.info(id, s.now).unwrap().snd_cwnd, before);
 }
+
+#[test]
+fn rfc_8985_6_2_patience_ends_when_it_is_due() {
+    let (mut s, _) = sending("mss 1000 sackok", 4);
+    s.now += ROUND_TRIP;
+    s.inject(". 1:1(0) ack 1001 sack 4001:5001");
+    // A quarter of the round trip; Linux waits for whole ticks, and at least for two.
+    assert_eq!(s.wait(Duration::from_micros(4_990)), [""; 0]);
+    assert_eq!(s.wait(Duration::from_micros(150))[0], ". 1001:2001(1000) ack 1");
+}
