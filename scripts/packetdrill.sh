@@ -60,7 +60,14 @@ run_one() {
             mount --bind /mnt/congestion /proc/sys/net/ipv4/tcp_congestion_control || exit 1
         # What nstat says of the kernel is of no use: the stack writes its own.
         printf "%s\n" "#!/bin/sh" "cat /mnt/counters 2>/dev/null; exit 0" > /mnt/nstat && chmod +x /mnt/nstat
+        # What these set in the kernel the stack has, too: it is told by a mark.
+        printf "%s\n" "#!/bin/sh" "[ \"\$1 \$2\" = \"tcp_metrics flush\" ] && : > /mnt/flush" \
+            "exec $(command -v ip) \"\$@\"" > /mnt/ip
+        printf "%s\n" "#!/bin/sh" "case \"\$*\" in *\" root fq\"*) : > /mnt/fq ;;" \
+            "*\" root \"*) rm -f /mnt/fq ;; esac" "exec $(command -v tc) \"\$@\"" > /mnt/tc
+        chmod +x /mnt/ip /mnt/tc
         export PATH=/mnt:$PATH ONWIRE_PACKETDRILL_NSTAT=/mnt/counters
+        export ONWIRE_PACKETDRILL_FLUSH=/mnt/flush ONWIRE_PACKETDRILL_FQ=/mnt/fq
         ip link set lo up
         ip tuntap add tun0 mode tun
         ip link set tun0 up

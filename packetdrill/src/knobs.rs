@@ -7,7 +7,7 @@ use stack::addr::Cidr;
 use stack::config::{BufferLimits, Capacity, Config, EcnPolicy, FastOpenKey, MtuProbing, Route};
 use stack::config::{SynCookies, TcpConfig};
 use stack::options::CongestionAlgorithm;
-use std::fs;
+use std::{env, fs};
 
 /// What `--so_flags` says: words like `local_ip=192.168.0.1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +82,18 @@ impl Flags {
         }
         tcp
     }
+}
+
+/// Whether the script has let what is known of servers be forgotten (`ip tcp_metrics flush`) since
+/// it was last asked.
+pub fn take_flush() -> bool {
+    env::var_os("ONWIRE_PACKETDRILL_FLUSH").is_some_and(|mark| fs::remove_file(mark).is_ok())
+}
+
+/// Whether the script's link paces every socket (`tc qdisc … fq`). Here a socket is paced that asks
+/// for it, so the adapter asks for every socket.
+pub fn link_paces() -> bool {
+    env::var_os("ONWIRE_PACKETDRILL_FQ").is_some_and(|mark| fs::exists(mark).unwrap_or(false))
 }
 
 fn address(text: &str, otherwise: Ipv4Addr) -> Ipv4Addr {

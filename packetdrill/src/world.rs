@@ -1,12 +1,13 @@
 //! What the lock guards: the stack, and what each descriptor of a script is.
 
 use crate::device::Tape;
-use crate::knobs::Flags;
+use crate::knobs::{self, Flags};
 use crate::readiness::Set;
 use abi::errno::Errno;
 use core::ffi::c_int;
 use core::sync::atomic::{AtomicBool, Ordering};
 use stack::error::Error;
+use stack::options::Options;
 use stack::readiness::Readiness;
 use stack::shard::{Shard, SocketId, SocketKind};
 use stack::socket::Family;
@@ -71,6 +72,9 @@ impl World {
     pub fn reread_settings(&mut self) {
         if self.flags.sysctl {
             self.shard.set_tcp_config(&self.flags.tcp());
+        }
+        if knobs::take_flush() {
+            self.shard.forget_servers();
         }
     }
 
@@ -169,6 +173,11 @@ impl World {
     /// # Errors
     /// `ENFILE`.
     pub fn create(&mut self, kind: SocketKind) -> Result<SocketId, Error> {
-        self.shard.socket(kind, Family::V4)
+        let id = self.shard.socket(kind, Family::V4)?;
+        if knobs::link_paces() {
+            let paced = |options: &mut Options| options.max_pacing_rate = u64::MAX - 1;
+            self.shard.update_options(self.now, id, paced)?;
+        }
+        Ok(id)
     }
 }
