@@ -79,7 +79,7 @@ pub enum Command {
     Route(ListArguments),
     /// Show neighbors
     Neigh(ListArguments),
-    /// Change something of an engine that runs: mtu, promiscuous
+    /// Change something of an engine that runs: mtu, mac, promiscuous, multicast, allmulticast
     Set(SetArguments),
     /// Check this machine: what works, what is missing, what to do
     Doctor(DoctorArguments),
@@ -296,17 +296,22 @@ pub struct ListArguments {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  onwire set mtu 1400        the device's, the routes' and that of connections, old and new
-  onwire set promiscuous on  take frames for every address (onwire tcpdump shows them)
+  onwire set mtu 1400                         the device's, the routes' and the connections'
+  onwire set mac 02:00:00:00:00:01            as ip link set dev X address; it is announced
+  onwire set promiscuous on                   take frames for every address
+  onwire set multicast add 01:00:5e:01:02:03  and those of a group of the link, as ip maddr add
+  onwire set multicast del 01:00:5e:01:02:03  not any more
+  onwire set allmulticast on                  and those of every group
 
-It is refused, and all is as it was, where the driver cannot do it while it runs.")]
+onwire list shows what the device takes, onwire tcpdump what comes. A change is refused, and all is as
+it was, where the driver cannot make it while it runs.")]
 pub struct SetArguments {
-    /// What: mtu or promiscuous
+    /// What: mtu, mac, promiscuous, multicast or allmulticast
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// How: a number of octets; on or off
-    #[arg(value_name = "VALUE")]
-    pub value: String,
+    /// How: a number of octets; an Ethernet address; on or off; add or del and a group
+    #[arg(value_name = "VALUE", required = true, num_args = 1..=2)]
+    pub value: Vec<String>,
     /// Which engine.
     #[command(flatten)]
     pub selection: Selection,

@@ -27,6 +27,7 @@ fn render(infos: &[EngineInfo]) -> String {
         ("Address", Align::Left),
         ("MAC", Align::Left),
         ("MTU", Align::Right),
+        ("Also takes", Align::Left),
         ("Link", Align::Left),
         ("Wakes by", Align::Left),
         ("Profile", Align::Left),
@@ -47,6 +48,7 @@ fn render(infos: &[EngineInfo]) -> String {
             addresses(info),
             info.mac.to_string(),
             info.mtu.to_string(),
+            also_takes(info),
             known(&info.link),
             known(&info.wakes_by),
             info.profile.clone(),
@@ -55,6 +57,23 @@ fn render(infos: &[EngineInfo]) -> String {
         ]);
     }
     table.render()
+}
+
+/// The frames that the device takes beside those for its own address and for everybody.
+fn also_takes(info: &EngineInfo) -> String {
+    const SHOWN: usize = 2;
+    if info.promiscuous {
+        return "everything".to_owned();
+    }
+    if info.allmulticast {
+        return "every group".to_owned();
+    }
+    let groups = &info.multicast;
+    let mut names: Vec<String> = groups.iter().take(SHOWN).map(ToString::to_string).collect();
+    if groups.len() > SHOWN {
+        names.push(format!("{} more", groups.len() - SHOWN));
+    }
+    if names.is_empty() { "-".to_owned() } else { names.join(", ") }
 }
 
 /// Engines of an older version do not say.

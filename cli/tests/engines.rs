@@ -30,7 +30,13 @@ fn info(id: u32) -> EngineInfo {
         offloads: vec![],
         wakes_by: "interrupt".into(),
         link: "up".into(),
-        promiscuous: false,
+        promiscuous: id == 9,
+        multicast: ["01:00:5e:01:02:03", "33:33:00:00:00:fb", "01:80:c2:00:00:0e"]
+            .iter()
+            .take(if id == 7 { 3 } else { 0 })
+            .map(|group| group.parse_mac())
+            .collect(),
+        allmulticast: id == 10,
         uptime_ms: 61_000,
     }
 }
@@ -109,6 +115,9 @@ fn answer(id: u32) -> impl Fn(&Request, &mut UnixStream) + Send + Sync + Clone +
             }
         }
         Request::Set { change: Change::Mtu(1_400) } => send(stream, &Response::Done),
+        Request::Set { change: Change::Multicast { .. } } => {
+            send(stream, &Response::Noted { note: "it takes every group".into() });
+        }
         Request::Set { .. } => send(stream, &Response::Error { message: "it cannot".into() }),
         Request::Leave { .. } => send(stream, &Response::Leaving),
     }
@@ -157,17 +166,40 @@ fn a_change_is_made_in_silence_or_refused_in_one_line() {
     for (words, status, said) in [
         (["mtu", "9000"], 1, "refuses: it cannot"),
         (["promiscuous", "on"], 1, "refuses: it cannot"),
+        (["mac", "02:00:00:00:00:09"], 1, "refuses: it cannot"),
+        (["mac", "01:00:5e:00:00:01"], 2, "cannot be assigned"),
+        (["multicast", "add"], 2, "give add or del and a group"),
         (["mtu", "many"], 2, "576 to 65535"),
-        (["gro", "off"], 2, "mtu and promiscuous"),
+        (["gro", "off"], 2, "mtu, mac, promiscuous, multicast, allmulticast"),
     ] {
         let output = output(dir.path(), &["set", words[0], words[1]]);
         let text = stderr(&output);
         assert_eq!(output.status.code(), Some(status), "{text}");
         assert!(text.contains(said) && text.lines().count() == 1, "{text}");
     }
+    let noted = output(dir.path(), &["set", "multicast", "add", "01:00:5e:01:02:03"]);
+    assert_eq!((noted.status.code(), stdout(&noted)), (Some(0), String::new()));
+    assert_eq!(stderr(&noted), "onwire: it takes every group\n");
     fake_engine(dir.path(), 8, answer(8));
     let output = output(dir.path(), &["set", "mtu", "1400"]);
     assert!(stderr(&output).contains("say which"), "a change is for one engine");
+}
+
+#[test]
+fn the_list_says_what_a_device_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    for id in [7, 8, 9, 10] {
+        fake_engine(dir.path(), id, answer(id));
+    }
+    let list = run(dir.path(), &["list"]);
+    let of = |engine: &str| list.lines().find(|line| line.contains(engine)).unwrap().to_owned();
+    assert!(of("10.78.7.2").contains("01:00:5e:01:02:03, 33:33:00:00:00:fb, 1 more"), "{list}");
+    assert!(of("10.78.9.2").contains(" everything "), "{list}");
+    assert!(of("10.78.10.2").contains(" every group "), "{list}");
+    let json: serde_json::Value =
+        serde_json::from_str(&run(dir.path(), &["list", "--json"])).unwrap();
+    assert_eq!(json[0]["multicast"][2], "01:80:c2:00:00:0e");
+    assert_eq!(json[3]["allmulticast"], true);
 }
 
 #[test]

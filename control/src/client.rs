@@ -157,13 +157,14 @@ impl Client {
         }
     }
 
-    /// Changes something; when this returns it is so.
+    /// Changes something; when this returns it is so, perhaps with a word on how.
     ///
     /// # Errors
     /// As [`Client::request`]: then all is as it was.
-    pub fn change(&mut self, change: Change) -> Result<(), ClientError> {
+    pub fn change(&mut self, change: Change) -> Result<Option<String>, ClientError> {
         match self.request(&Request::Set { change })? {
-            Response::Done => Ok(()),
+            Response::Done => Ok(None),
+            Response::Noted { note } => Ok(Some(note)),
             _ => Err(ClientError::Unexpected),
         }
     }

@@ -25,7 +25,7 @@ pub mod run_dir;
 pub mod settings;
 pub(crate) mod text;
 
-pub use change::Change;
+pub use change::{Change, Membership};
 pub use client::{Client, ClientError};
 pub use device::{DeviceSpec, MemifRole};
 pub use message::{Request, Response};

@@ -44,7 +44,7 @@ pub enum Request {
         #[serde(default)]
         promiscuous: bool,
     },
-    /// Change something → [`Response::Done`].
+    /// Change something → [`Response::Done`] or [`Response::Noted`].
     Set {
         /// What.
         change: Change,
@@ -89,6 +89,11 @@ pub enum Response {
     },
     /// To [`Request::Set`]: it is so.
     Done,
+    /// To [`Request::Set`]: it is so, but otherwise than one would think.
+    Noted {
+        /// How, in one line.
+        note: String,
+    },
     /// The request was not understood or cannot be done.
     Error {
         /// Why, in one line.
@@ -150,6 +155,12 @@ pub struct EngineInfo {
     /// Whether the device takes frames for every address.
     #[serde(default)]
     pub promiscuous: bool,
+    /// The groups of the link whose frames it takes.
+    #[serde(default, with = "mac_text::list")]
+    pub multicast: Vec<MacAddr>,
+    /// Whether it takes those of every group.
+    #[serde(default)]
+    pub allmulticast: bool,
     /// Milliseconds since the start.
     pub uptime_ms: u64,
 }
@@ -467,7 +478,7 @@ pub fn to_line<T: Serialize>(message: &T) -> Vec<u8> {
 }
 
 /// Serde for Ethernet addresses, which have no `FromStr`.
-mod mac_text {
+pub(crate) mod mac_text {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
     use stack::addr::MacAddr;
 
@@ -478,6 +489,26 @@ mod mac_text {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MacAddr, D::Error> {
         let text = String::deserialize(deserializer)?;
         crate::settings::parse_mac(&text).ok_or_else(|| D::Error::custom("no Ethernet address"))
+    }
+
+    pub mod list {
+        use super::{Deserialize, Deserializer, Error, MacAddr, Serializer};
+
+        pub fn serialize<S: Serializer>(
+            macs: &[MacAddr],
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            serializer.collect_seq(macs.iter().map(ToString::to_string))
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Vec<MacAddr>, D::Error> {
+            let texts = Vec::<String>::deserialize(deserializer)?;
+            let macs: Option<Vec<MacAddr>> =
+                texts.iter().map(|text| crate::settings::parse_mac(text)).collect();
+            macs.ok_or_else(|| D::Error::custom("no Ethernet address"))
+        }
     }
 
     pub mod option {
@@ -506,6 +537,7 @@ mod mac_text {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::change::Membership;
 
     fn socket(port: u16) -> SocketInfo {
         SocketInfo {
@@ -547,6 +579,8 @@ mod tests {
                 wakes_by: "interrupt".into(),
                 link: "up".into(),
                 promiscuous: false,
+                multicast: vec![MacAddr([1, 0, 0x5e, 1, 2, 3])],
+                allmulticast: true,
                 uptime_ms: 5,
             })),
             Response::Sockets { sockets: vec![socket(1)], more: false },
@@ -573,6 +607,7 @@ mod tests {
             Response::Capturing,
             Response::Leaving,
             Response::Done,
+            Response::Noted { note: "all".into() },
             Response::Staying { programs: vec![Program { pid: 1, name: "a\nb".into() }] },
             Response::Error { message: "no".into() },
         ];
@@ -586,11 +621,15 @@ mod tests {
 
     #[test]
     fn requests_are_strict() {
+        let group = MacAddr([1, 0, 0x5e, 1, 2, 3]);
         for request in [
             Request::Info,
             Request::Tcpdump { snaplen: 0, count: Some(3), promiscuous: true },
             Request::Set { change: Change::Mtu(1_400) },
             Request::Set { change: Change::Promiscuous(false) },
+            Request::Set { change: Change::Mac(MacAddr([2, 0, 0, 0, 0, 1])) },
+            Request::Set { change: Change::Multicast { membership: Membership::Del, group } },
+            Request::Set { change: Change::AllMulticast(true) },
             Request::Leave { pid: 1, program: "x".into() },
         ] {
             assert_eq!(Request::from_line(&to_line(&request)), Ok(request));

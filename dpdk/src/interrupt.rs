@@ -103,20 +103,3 @@ fn socket_domain(fd: RawFd) -> Option<i32> {
     };
     (result == 0).then_some(domain)
 }
-
-/// An AF_PACKET socket also hands out what the host itself sends on the interface; we want only
-/// what arrives.
-pub(crate) fn ignore_outgoing(fd: RawFd) {
-    const PACKET_IGNORE_OUTGOING: i32 = 23;
-    let on = 1i32;
-    // SAFETY: an int option; kernels before 4.20 refuse it, which changes nothing.
-    unsafe {
-        libc::setsockopt(
-            fd,
-            libc::SOL_PACKET,
-            PACKET_IGNORE_OUTGOING,
-            (&raw const on).cast(),
-            size_of::<i32>() as libc::socklen_t,
-        );
-    }
-}

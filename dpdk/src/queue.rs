@@ -66,6 +66,11 @@ impl Queue {
         self.mtu = mtu;
     }
 
+    /// The port's Ethernet address has been changed.
+    pub fn set_mac(&mut self, mac: MacAddr) {
+        self.mac = mac;
+    }
+
     /// Its pool.
     #[must_use]
     pub fn pool(&self) -> Pool {

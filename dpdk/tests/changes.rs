@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use dpdk::{Eal, EalOptions, Multicast, Port, PortConfig};
+use dpdk::{Eal, EalOptions, Filter, Port, PortConfig};
 use stack::addr::MacAddr;
 use stack::device::Device;
 use std::process::Command;
@@ -77,14 +77,18 @@ fn filters_are_the_drivers_or_there_are_none() {
             port
         });
         // A TAP's driver takes names; the others have no filter, and not always a word for that.
-        assert_eq!(tap.set_multicast(&[group]), Ok(Multicast::Named));
-        assert_eq!(tap.set_multicast(&[]), Ok(Multicast::Named));
-        assert_eq!(null.set_multicast(&[group]), Ok(Multicast::All));
+        assert_eq!(tap.set_multicast(&[group], false), Ok(Filter::Named));
+        assert_eq!(tap.set_multicast(&[group], true), Ok(Filter::All));
+        assert!(tap.takes_every_group());
+        assert_eq!(tap.set_multicast(&[], false), Ok(Filter::Named));
+        assert!(!tap.takes_every_group());
+        assert_eq!(null.set_multicast(&[group], false), Ok(Filter::All));
         for groups in [&[group][..], &[]] {
-            let said = ring.set_multicast(groups).expect("a ring receives everything");
-            assert!(matches!(said, Multicast::All | Multicast::Unfiltered), "{said:?}");
+            ring.set_multicast(groups, false).expect("a ring receives everything");
         }
-        assert!(tap.set_multicast(&[group, station]).is_err(), "no group");
+        for wrong in [station, MacAddr::BROADCAST] {
+            assert!(tap.set_multicast(&[group, wrong], false).is_err(), "no group");
+        }
 
         for port in [&tap, &ring] {
             port.set_promiscuous(true).expect("it has the mode");
@@ -96,6 +100,80 @@ fn filters_are_the_drivers_or_there_are_none() {
         ring.close();
         null.close();
         tap.close();
+    });
+}
+
+/// What the kernel says of a link.
+fn kernels_link(name: &str) -> String {
+    let output = Command::new("ip").args(["-d", "-o", "link", "show", name]).output().expect("ip");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn the_stacks_end_of_a_tap_gets_another_address_and_the_kernels_keeps_its_own() {
+    isolated("the_stacks_end_of_a_tap_gets_another_address_and_the_kernels_keeps_its_own", || {
+        let (_eal, port) = open(PortConfig::tap(Some("wire0")));
+        run("ip address add 10.9.0.1/24 dev wire0");
+        run("ip link set wire0 up");
+        let mut queue = port.queue(0).expect("queue 0");
+        let mac = MacAddr([2, 0, 0, 0, 0x77, 1]);
+        let kernels = kernels_link("wire0");
+        assert_eq!(port.set_mac(mac), Ok(Filter::None));
+        queue.set_mac(mac);
+        assert_eq!((port.mac(), queue.mac(), port.queue(0).expect("again").mac()), (mac, mac, mac));
+        assert_eq!(kernels_link("wire0"), kernels);
+        exchange_with_kernel(&mut queue, [10, 9, 0, 2], b"hello");
+        for nobodys in [MacAddr([0; 6]), MacAddr([1, 0, 0x5e, 0, 0, 1]), MacAddr::BROADCAST] {
+            let refused = port.set_mac(nobodys).expect_err("no station's").to_string();
+            assert!(refused.contains("no station's address"), "{refused}");
+        }
+        let text = kernels.split("link/ether ").nth(1).expect("its address");
+        let mut octets = text[..17].split(':').map(|one| u8::from_str_radix(one, 16).unwrap());
+        let kernels_own = MacAddr(core::array::from_fn(|_| octets.next().unwrap()));
+        let refused = port.set_mac(kernels_own).expect_err("it is taken").to_string();
+        assert!(refused.contains("the kernel's end's own"), "{refused}");
+        assert_eq!(port.mac(), mac);
+        port.close();
+    });
+}
+
+#[test]
+fn what_a_packet_socket_takes_more_ends_with_it() {
+    isolated("what_a_packet_socket_takes_more_ends_with_it", || {
+        run("ip link add wire0 type veth peer name wire1");
+        run("ip link set wire0 up");
+        run("ip link set wire1 up");
+        let says = |promiscuous: u8, groups: u8| {
+            let link = kernels_link("wire0");
+            let (all, every) =
+                (format!("promiscuity {promiscuous} "), format!("allmulti {groups} "));
+            let old = !link.contains("allmulti "); // ip(8) before 6.0 does not say it.
+            assert!(link.contains(&all) && (old || link.contains(&every)), "{link}");
+        };
+        let (_eal, port) = open(PortConfig::af_packet("wire0"));
+        let group = MacAddr([0x01, 0, 0x5e, 1, 2, 3]);
+        let (own, other) = (port.mac(), MacAddr([2, 0, 0, 0, 0x77, 1]));
+        says(0, 0);
+        assert_eq!(port.set_multicast(&[group], false), Ok(Filter::All));
+        assert_eq!(port.set_multicast(&[group], true), Ok(Filter::All));
+        assert!(port.takes_every_group());
+        says(0, 1);
+        assert_eq!(port.set_multicast(&[], false), Ok(Filter::Named));
+        says(0, 0);
+        // The interface keeps its address, and lets frames for ours through.
+        assert_eq!(port.set_mac(other), Ok(Filter::All));
+        port.set_promiscuous(false).expect("it stays for the address");
+        assert!(port.is_promiscuous());
+        says(1, 0);
+        assert_eq!(port.set_mac(own), Ok(Filter::Named));
+        port.set_promiscuous(false).expect("nobody needs it");
+        assert!(!port.is_promiscuous());
+        says(0, 0);
+        port.set_promiscuous(true).expect("it has the mode");
+        assert_eq!(port.set_multicast(&[], true), Ok(Filter::All));
+        says(1, 1);
+        port.close();
+        says(0, 0);
     });
 }
 

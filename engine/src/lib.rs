@@ -38,6 +38,7 @@ mod epoll;
 mod fds;
 mod file;
 mod fork;
+mod groups;
 mod handover;
 mod keeper;
 mod lane;

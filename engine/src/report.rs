@@ -52,14 +52,22 @@ impl Report {
     fn info(&self) -> Response {
         let now = clock::now();
         let uptime = now.saturating_since(self.shared.started).as_millis();
+        let now_is = self.locked(|held| {
+            let shard = held.shards.first();
+            (shard.mac(), shard.mtu(), held.world.groups.iter().collect())
+        });
+        let (mac, mtu, multicast) = now_is.unwrap_or((self.info.mac, self.info.mtu, Vec::new()));
         Response::Info(Box::new(EngineInfo {
             keeper: sys::getpid(),
             programs: self.programs(),
             uptime_ms: u64::try_from(uptime).unwrap_or(u64::MAX),
             wakes_by: self.rx.way().to_owned(),
             link: self.link_state().to_owned(),
-            mtu: self.locked(|held| held.shards.first().mtu()).unwrap_or(self.info.mtu),
+            mac,
+            mtu,
+            multicast,
             promiscuous: self.rx.port().is_some_and(Port::is_promiscuous),
+            allmulticast: self.rx.port().is_some_and(Port::takes_every_group),
             ..self.info.clone()
         }))
     }
@@ -529,7 +537,8 @@ impl Backend for Report {
             }
             Request::Set { change } => {
                 vec![match self.changes.make(self.shared, &self.rx, *change) {
-                    Ok(()) => Response::Done,
+                    Ok(None) => Response::Done,
+                    Ok(Some(note)) => Response::Noted { note },
                     Err(message) => Response::Error { message },
                 }]
             }

@@ -361,6 +361,8 @@ impl Plan {
             wakes_by: String::new(),
             link: String::new(),
             promiscuous: false,
+            multicast: Vec::new(),
+            allmulticast: false,
             uptime_ms: 0,
         }
     }

@@ -96,6 +96,11 @@ impl Nic {
         self.queue.set_mtu(mtu);
     }
 
+    /// The port's Ethernet address has been changed.
+    pub(crate) fn set_mac(&mut self, mac: MacAddr) {
+        self.queue.set_mac(mac);
+    }
+
     /// The queue pair.
     #[must_use]
     pub fn queue(&self) -> &Queue {

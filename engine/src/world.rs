@@ -6,6 +6,7 @@
 
 use crate::epoll::{EPOLL_ALWAYS, Entry, Set};
 use crate::file::{File, FileId, Kind, Path};
+use crate::groups::Groups;
 use crate::list::{Link, List};
 use crate::process::{Process, Reference, Target};
 use crate::shard::Shard;
@@ -42,6 +43,8 @@ pub(crate) struct World {
     pub(crate) exposed: u32,
     /// Descriptions that ended, by who carried them.
     pub(crate) ended: Carried,
+    /// The groups whose frames the device is to take.
+    pub(crate) groups: Groups,
 }
 
 /// How many sockets were carried by whom: a row for each kind, a column for each path.
@@ -150,6 +153,7 @@ impl World {
             sleepers: List::default(),
             exposed: 0,
             ended: Carried::default(),
+            groups: Groups::default(),
         }
     }
 

@@ -104,7 +104,9 @@ pub enum Claim {
     Answer,
     /// It asked for an address of ours and is on the link: it will want our answer.
     AsksUs,
-    /// It was said to everybody.
+    /// It was said to everybody, of itself and unasked: the address has moved.
+    Announced,
+    /// It was said to somebody else.
     Overheard,
 }
 
@@ -260,7 +262,9 @@ impl<P> Neighbors<P> {
         };
         let Some(entry) = self.entries.at_mut(index) else { return };
         let changed = entry.mac.is_some_and(|known| known != mac);
-        if changed && entry.state == State::Reachable && now - entry.confirmed < LOCK_TIME {
+        // As Linux: who announces himself has moved, and need not wait.
+        let fresh = entry.state == State::Reachable && now - entry.confirmed < LOCK_TIME;
+        if changed && fresh && claim != Claim::Announced {
             return;
         }
         let asked = matches!(entry.state, State::Incomplete | State::Probe | State::Delay);
@@ -348,6 +352,12 @@ impl<P> Neighbors<P> {
                 None => self.released.remove(index),
             }
         }
+    }
+
+    /// Our addresses have moved: they are to be announced as at the start.
+    pub fn announce_anew(&mut self, now: Instant) {
+        self.announcements = ANNOUNCE_NUM;
+        self.next_announcement = now;
     }
 
     /// Whether our addresses are to be announced now; asks for the next time by itself.

@@ -48,6 +48,8 @@ counters! {
         rx_short,
         /// Received frames for another station.
         rx_other_station,
+        /// Received frames for a group, not for everybody.
+        rx_multicast,
         /// Received frames of a protocol we do not speak.
         rx_unknown_ether_type,
         /// Frames dropped because the device took none for too long and the backlog was full.

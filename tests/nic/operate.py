@@ -91,6 +91,24 @@ for _ in sys.stdin:
 """
 
 
+def asking(t, nic):
+    """A connection of the peer's; what asks on it for large values, doing something meanwhile."""
+    peer(t, "redis-cli", "-h", nic.address, "set", "large", "v" * 60000)
+    asker = t.start(PEER_SHELL + [PYTHON, "-c", ASKER, nic.address], name="asker",
+                    stdin=subprocess.PIPE)
+
+    def ask_again(count=1, meanwhile=lambda: None):
+        answered = asker.output().count("got 60000")
+        asker.popen.stdin.write(b"\n" * count)
+        asker.popen.stdin.flush()
+        meanwhile()
+        t.note(f"{asker.output().count('got 60000') - answered} of {count} answers had come")
+        t.until(lambda: asker.output().count("got 60000") == answered + count or t.gone(asker),
+                30, "the old connection")
+
+    return asker, ask_again
+
+
 def changed_while_it_runs(t, nic):
     """The MTU follows `onwire set`, up to more than Ethernet's; promiscuous mode comes and goes."""
     server = mtu_follows(t, nic)
@@ -103,21 +121,12 @@ def changed_while_it_runs(t, nic):
 def mtu_follows(t, nic):
     """Old and new connections send what `onwire set mtu` says; the server that they have."""
     server = redis(t, nic.address, **nic.settings)
-    peer(t, "redis-cli", "-h", nic.address, "set", "large", "v" * 60000)
-    asker = t.start(PEER_SHELL + [PYTHON, "-c", ASKER, nic.address], name="asker",
-                    stdin=subprocess.PIPE)
-
-    def ask_again(count):
-        asker.popen.stdin.write(b"\n")
-        asker.popen.stdin.flush()
-        t.until(lambda: asker.output().count("got 60000") == count or t.gone(asker), 30,
-                "the old connection")
-
-    ask_again(1)
+    asker, ask_again = asking(t, nic)
+    ask_again()
     before = t.stats(server)
-    for count, mtu in enumerate((1000, 1500), 2):
+    for mtu in (1000, 1500):
         t.run([ONWIRE, "set", "mtu", mtu])
-        ask_again(count)
+        ask_again()
         one = next(one for one in t.sockets(server) if one["state"] == "ESTAB")
         check(one["tcp"]["snd_mss"] == mtu - 52, f"mtu {mtu}: {one['tcp']}")
     check(len(peer(t, "redis-cli", "-h", nic.address, "get", "large")) >= 60000, "cut short")
@@ -171,6 +180,95 @@ def filters(t, nic, server):
     t.until(lambda: not t.engine(server)["promiscuous"], 20, "the capture's end")
     text = t.run(["tcpdump", "-nr", t.tmp / "all.pcapng", "icmp and host 10.9.0.99"])
     check(text.count("echo request") == 5, text)
+
+
+def moves(t, nic):
+    """The card takes another address under a connection that is busy; the peer's entry follows."""
+    server = redis(t, nic.address, **nic.settings)
+    peers = open("/run/peer-interface").read()
+    asker, ask_again = asking(t, nic)
+    ask_again()
+    last = first = t.engine(server)["mac"]
+    for mac in ("02:00:00:00:77:01", first):
+        before = t.stats(server)
+        ask_again(100, lambda: t.run([ONWIRE, "set", "mac", mac]))
+        check(not t.last.stderr, f"the driver cannot: {t.last.stderr}")
+        neighbors = peer(t, "ip", "neigh", "show", nic.address)
+        check(mac in neighbors, neighbors)
+        engine = t.engine(server)
+        check((engine["mac"], engine["promiscuous"]) == (mac, False), f"{engine}")
+        after = t.stats(server)
+        t.moved(before, after, rx=10, tx=10, what=mac)
+        # The card itself drops what is for the old one.
+        peer(t, "ip", "neigh", "replace", "10.9.0.99", "lladdr", last, "dev", peers)
+        peer(t, "ping", "-c", "3", "-i", "0.1", "-W", "0.1", "10.9.0.99", status=None)
+        seen = t.stats(server)["interface.rx_other_station"]
+        check(seen == after["interface.rx_other_station"], "frames for the old address arrive")
+        last = mac
+    asker.popen.stdin.close()
+
+
+# Sends five datagrams to each of two groups, to the port that is asked for.
+GROUPS = ("239.1.2.3", "239.77.66.55")
+SENDER = """
+import socket, sys
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(sys.argv[1]))
+for line in sys.stdin:
+    for group in sys.argv[2:]:
+        for _ in range(5):
+            sender.sendto(b"hello", (group, int(line)))
+    print("sent", line, flush=True)
+"""
+
+
+def groups(t, nic):
+    """A group's frames arrive while it is added, and no others where the driver knows groups.
+
+    All three of these cards filter groups in QEMU as real ones do. Of their drivers that of e1000e
+    can be told of one; those of virtio and vmxnet3 take all or none.
+    """
+    named = nic.kind.model == "e1000e"
+    server = redis(t, nic.address, **nic.settings)
+    sender = t.start(PEER_SHELL + [PYTHON, "-c", SENDER, PEER, *GROUPS], name="sender",
+                     stdin=subprocess.PIPE)
+    trace = t.tmp / "groups.pcapng"
+    capture = t.start([ONWIRE, "tcpdump", "-w", trace], name="tcpdump")
+    t.until(lambda: trace.exists() and trace.stat().st_size > 0, 20, "the capture to begin")
+    before = t.stats(server)
+    link = "01:00:5e:01:02:03"
+    for port, words in enumerate(((), ("multicast", "add", link), ("multicast", "del", link),
+                                  ("allmulticast", "on"), ("allmulticast", "off")), 5000):
+        if words:
+            t.run([ONWIRE, "set", *words])
+        if port == 5001:
+            check(("takes every group" in t.last.stderr) != named, t.last.stderr)
+            engine = t.engine(server)
+            check((engine["multicast"], engine["allmulticast"], engine["promiscuous"]) ==
+                  ([link], not named, False), f"{engine}")
+        sender.popen.stdin.write(b"%d\n" % port)
+        sender.popen.stdin.flush()
+        t.until(lambda: f"sent {port}" in sender.output(), 20, "the sender")
+        # Sent after them: when it is answered they have come, or never will.
+        check(peer(t, "redis-cli", "-h", nic.address, "ping").strip() == "PONG", "no PONG")
+    after = t.stats(server)
+    wanted = {(GROUPS[0], 5001): 5, (GROUPS[1], 5001): 0 if named else 5,
+              (GROUPS[0], 5003): 5, (GROUPS[1], 5003): 5}
+    # No socket wants them: they are counted where they end.
+    for name in ("interface.rx_multicast", "ip.in_not_member"):
+        check(after[name] - before[name] >= sum(wanted.values()), f"{name}: {before} {after}")
+
+    def captured():
+        text = t.run(["tcpdump", "-nr", trace, "udp and dst net 239.0.0.0/8"], status=None)
+        return {(group, port): text.count(f"> {group}.{port}:")
+                for group in GROUPS for port in range(5000, 5005)}
+
+    t.until(lambda: captured()[GROUPS[1], 5003] == 5, 10, "the capture")
+    capture.stop(2)
+    got = {key: count for key, count in captured().items() if count or wanted.get(key)}
+    check(got == {key: count for key, count in wanted.items() if count}, f"captured {got}")
+    t.moved(before, after, rx=15, tx=5)
+    sender.popen.stdin.close()
 
 
 # -- several queues, several cards --------------------------------------------------------------------

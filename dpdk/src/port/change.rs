@@ -1,30 +1,18 @@
 //! What may be changed while a port runs, by any process of the family under whatever keeps the
-//! others from the port: its MTU, and which frames it takes.
+//! others from the port: its MTU and its address.
 //!
 //! Nothing here stops the port: a start makes event descriptors that only the process which starts
 //! it has, and the others would sleep on what is gone.
 
-use super::Port;
+use super::{Filter, Port};
 use crate::device::{DeviceKind, PortConfig};
 use crate::error::{Error, LogMark};
-use core::ffi::c_int;
 use core::sync::atomic::Ordering;
 use dpdk_sys as sys;
 use stack::addr::MacAddr;
 
 /// Drivers that stop and start their card to change its MTU (a bond's: if a member's does).
 const RESTARTS: &[&str] = &["net_vmxnet3", "net_bonding"];
-
-/// How a port sees to it that the frames of groups arrive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Multicast {
-    /// Those of the groups named, and no others.
-    Named,
-    /// Those of every group: the driver takes no names.
-    All,
-    /// Everything arrives anyway: the device has no filter.
-    Unfiltered,
-}
 
 impl Port {
     /// Changes the largest IP packet. Queue handles made before keep the old figure until they are
@@ -70,83 +58,63 @@ impl Port {
         Ok(())
     }
 
-    /// Takes frames for every address, or only for its own again.
+    /// Changes our Ethernet address: what the device takes from now on is what `Filter` says. Queue
+    /// handles made before keep the old one until they are told. It is the stack's end that changes:
+    /// a TAP, and an interface of the kernel's, keep their own.
     ///
     /// # Errors
-    /// When the driver has no such mode, or refuses.
-    pub fn set_promiscuous(&self, on: bool) -> Result<(), Error> {
-        if !on && self.config.promiscuous {
-            return Ok(()); // It could not be given its address otherwise.
+    /// When no station can have it, or the driver refuses: then all is as it was.
+    pub fn set_mac(&self, mac: MacAddr) -> Result<Filter, Error> {
+        if !mac.is_unicast() {
+            return Err(self.refusal(format!("{mac} is no station's address")));
         }
-        let mark = LogMark::now();
-        // SAFETY: a plain number; ethdev checks it.
-        let result = unsafe {
-            match on {
-                true => sys::rte_eth_promiscuous_enable(self.id),
-                false => sys::rte_eth_promiscuous_disable(self.id),
-            }
+        let own = self.device_address(&self.setting())?;
+        if self.config.kind == DeviceKind::Tap && mac == own {
+            return Err(self.refusal(format!("{mac} is the kernel's end's own; choose another")));
+        }
+        let filter = match self.has_filter() {
+            false => Filter::None,
+            true if mac == own || self.tell_address(mac)? => Filter::Named,
+            true => Filter::All,
         };
-        if result == -libc::ENOTSUP && self.config.kind != DeviceKind::Pci {
-            return Ok(()); // Devices in software without the notion have no filter.
+        if filter == Filter::All {
+            let mark = LogMark::now();
+            let what = format!("address {mac}: its driver can neither set it nor take all frames");
+            self.answer(self.take_everything(true), &self.setting(), &what, mark)?;
         }
-        let what = if on { "promiscuous mode was refused" } else { "promiscuous mode stays" };
-        self.answer(result, &self.setting(), what, mark)
+        self.takes_all.store(filter == Filter::All, Ordering::Relaxed);
+        self.keep_address(mac);
+        Ok(filter)
     }
 
-    /// Whether it takes frames for every address.
-    #[must_use]
-    pub fn is_promiscuous(&self) -> bool {
-        // SAFETY: a plain number; ethdev checks it.
-        unsafe { sys::rte_eth_promiscuous_get(self.id) == 1 }
-    }
-
-    /// Takes frames for these groups, and for no others as far as the driver can tell them apart;
-    /// none: it takes none again.
-    ///
-    /// # Errors
-    /// An address is no group's, or a card's driver can neither be named groups nor take all.
-    pub fn set_multicast(&self, groups: &[MacAddr]) -> Result<Multicast, Error> {
-        if let Some(one) = groups.iter().find(|one| !one.is_multicast()) {
-            return Err(self.refusal(format!("{one} is no group's address")));
-        }
-        let mut list: Vec<sys::rte_ether_addr> =
-            groups.iter().map(|one| sys::rte_ether_addr { addr_bytes: one.0 }).collect();
+    /// Tells a device that runs its address; whether its driver can.
+    fn tell_address(&self, mac: MacAddr) -> Result<bool, Error> {
+        let info = self.info(&self.setting())?;
+        // SAFETY: null, or the device's flags.
+        let flags = unsafe { info.dev_flags.as_ref() }.copied().unwrap_or_default();
         let mark = LogMark::now();
-        let count = u32::try_from(list.len()).unwrap_or(u32::MAX);
-        // SAFETY: as many addresses as it says, which the call copies.
-        let named = unsafe { sys::rte_eth_dev_set_mc_addr_list(self.id, list.as_mut_ptr(), count) };
-        if named == 0 {
-            self.set_all_multicast(false);
-            return Ok(Multicast::Named);
-        }
-        // Too many names, or a driver without.
-        match self.set_all_multicast(!groups.is_empty()) {
-            0 => Ok(Multicast::All),
-            error if error == -libc::ENOTSUP && self.config.kind != DeviceKind::Pci => {
-                Ok(Multicast::Unfiltered)
+        let told = match flags & sys::ONWIRE_DEV_NOLIVE_MAC_ADDR {
+            0 => self.name_address(mac.0),
+            _ => -libc::EBUSY,
+        };
+        match -told {
+            libc::ENOTSUP => Ok(false),
+            libc::EBUSY => {
+                let reason = "its driver changes the address only while the card is stopped";
+                Err(self.refusal(format!("{reason}; start anew with ONWIRE_MAC={mac}")))
             }
-            error => {
-                self.answer(error, &self.setting(), "groups were refused", mark)?;
-                Ok(Multicast::All)
+            _ => {
+                let what = format!("address {mac} was refused");
+                self.answer(told, &self.setting(), &what, mark).map(|()| true)
             }
         }
     }
 
-    fn set_all_multicast(&self, on: bool) -> c_int {
-        // SAFETY: a plain number; ethdev checks it.
-        unsafe {
-            match on {
-                true => sys::rte_eth_allmulticast_enable(self.id),
-                false => sys::rte_eth_allmulticast_disable(self.id),
-            }
-        }
-    }
-
-    fn setting(&self) -> String {
+    pub(super) fn setting(&self) -> String {
         format!("device {}", self.config.setting)
     }
 
-    fn refusal(&self, reason: String) -> Error {
+    pub(super) fn refusal(&self, reason: String) -> Error {
         Error::new(self.setting(), reason)
     }
 }

@@ -6,8 +6,10 @@ use crate::descriptors;
 use crate::device::{DeviceKind, PortConfig};
 use crate::error::{Error, LogMark};
 use crate::interrupt;
+use crate::packet_socket;
 use crate::pool::Pool;
 use core::mem::MaybeUninit;
+use core::sync::atomic::Ordering;
 use dpdk_sys as sys;
 use stack::addr::MacAddr;
 use stack::device::Offloads;
@@ -134,7 +136,7 @@ impl Port {
         let fresh: Vec<RawFd> = now.into_iter().filter(|fd| !known.contains(fd)).collect();
         let fd = interrupt::kernel_descriptor(self.config.kind, &fresh)?;
         if self.config.kind == DeviceKind::AfPacket {
-            interrupt::ignore_outgoing(fd);
+            packet_socket::ignore_outgoing(fd);
             known.push(fd);
         } else {
             known.extend(fresh);
@@ -143,38 +145,22 @@ impl Port {
     }
 
     fn read_mac(&mut self, setting: &str) -> Result<(), Error> {
-        let mark = LogMark::now();
-        let mut address = MaybeUninit::<sys::rte_ether_addr>::zeroed();
-        // SAFETY: the call fills six octets, which is what the type is.
-        let (result, octets) = unsafe {
-            let result = sys::rte_eth_macaddr_get(self.id, address.as_mut_ptr());
-            (result, address.as_ptr().cast::<[u8; 6]>().read())
-        };
-        self.answer(result, setting, "it has no Ethernet address", mark)?;
-        self.mac = match self.config.mac {
+        let MacAddr(own) = self.device_address(setting)?;
+        let mac = match self.config.mac {
             Some(mac) => {
-                self.take_address(mac, octets);
-                MacAddr(mac)
+                // Where it cannot be set the device takes everything instead.
+                let set = mac == own || !self.has_filter() || self.name_address(mac) == 0;
+                self.takes_all.store(!set, Ordering::Relaxed);
+                mac
             }
-            None if self.config.kind == DeviceKind::Tap => MacAddr(other_end(octets)),
-            None => MacAddr(octets),
+            None if self.config.kind == DeviceKind::Tap => other_end(own),
+            None => own,
         };
+        self.keep_address(MacAddr(mac));
         Ok(())
     }
 
-    /// Makes a card receive frames for `wanted`: as its own address, or, where the driver cannot set
-    /// that, because it receives everything. Devices in software have no filter.
-    fn take_address(&mut self, wanted: [u8; 6], own: [u8; 6]) {
-        if self.config.kind != DeviceKind::Pci || wanted == own {
-            return;
-        }
-        let mut address = sys::rte_ether_addr { addr_bytes: wanted };
-        // SAFETY: the call reads six octets.
-        let set = unsafe { sys::rte_eth_dev_default_mac_addr_set(self.id, &mut address) };
-        self.config.promiscuous |= set != 0;
-    }
-
-    fn info(&self, setting: &str) -> Result<sys::rte_eth_dev_info, Error> {
+    pub(super) fn info(&self, setting: &str) -> Result<sys::rte_eth_dev_info, Error> {
         let mark = LogMark::now();
         let mut info = MaybeUninit::<sys::rte_eth_dev_info>::zeroed();
         // SAFETY: the call fills the struct; all zeroes is valid where it does not.

@@ -1,8 +1,9 @@
 //! A port: opened, started, closed; its addresses. `configure` sets it up, `change` is what may be
-//! changed while it runs, `offload` says what is left to the device, `stats` reads the driver's counters.
+//! changed while it runs, `filter` which frames it takes, `offload` says what is left to the device, `stats` reads the driver's counters.
 
 mod change;
 mod configure;
+mod filter;
 mod offload;
 mod stats;
 
@@ -16,7 +17,7 @@ use crate::pool::Pool;
 use crate::queue::Queue;
 use core::ffi::c_int;
 use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicU16, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use dpdk_sys as sys;
 use stack::addr::MacAddr;
 use stack::device::Offloads;
@@ -24,7 +25,7 @@ use std::ffi::CString;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-pub use change::Multicast;
+pub use filter::Filter;
 pub use stats::PortStats;
 
 /// A port with its queues and pools.
@@ -36,8 +37,13 @@ pub struct Port {
     id: u16,
     config: PortConfig,
     driver: String,
-    mac: MacAddr,
+    /// Six octets, the first the lowest.
+    mac: AtomicU64,
     mtu: AtomicU16,
+    /// Its driver cannot be told the address: it takes frames for all instead.
+    takes_all: AtomicBool,
+    /// What was asked of the interface below a packet socket, of which the driver does not know.
+    socket_takes: filter::SocketTakes,
     offloads: Offloads,
     capabilities: Offloads,
     pools: Vec<Pool>,
@@ -86,8 +92,10 @@ impl Port {
         let mut port = Port {
             id,
             driver: String::new(),
-            mac: MacAddr([0; 6]),
+            mac: AtomicU64::new(0),
             mtu: AtomicU16::new(config.mtu),
+            takes_all: AtomicBool::new(false),
+            socket_takes: filter::SocketTakes::default(),
             offloads: Offloads::default(),
             capabilities: Offloads::default(),
             pools: Vec::new(),
@@ -114,9 +122,9 @@ impl Port {
             // SAFETY: plain number; ethdev checks it.
             let result = unsafe { sys::rte_eth_dev_start(self.id) };
             self.answer(result, &setting, "it does not start", mark)?;
-            if self.config.promiscuous {
-                // SAFETY: as above. Devices without the notion receive everything anyway.
-                unsafe { sys::rte_eth_promiscuous_enable(self.id) };
+            if self.must_take_all() {
+                // Devices without the notion receive everything anyway.
+                self.take_everything(true);
             }
             Ok(())
         };
@@ -165,7 +173,7 @@ impl Port {
         };
         let at = (self.id, index);
         let reserve = self.config.reserve.min(self.config.mbufs / 2) as usize;
-        Ok(Queue::new(at, *pool, reserve, self.mac, self.mtu(), self.offloads()))
+        Ok(Queue::new(at, *pool, reserve, self.mac(), self.mtu(), self.offloads()))
     }
 
     /// The descriptor to sleep on for a queue, if the driver has one now. For vhost ask again
@@ -202,7 +210,13 @@ impl Port {
     /// Our Ethernet address on it.
     #[must_use]
     pub fn mac(&self) -> MacAddr {
-        self.mac
+        let [a, b, c, d, e, f, ..] = self.mac.load(Ordering::Relaxed).to_le_bytes();
+        MacAddr([a, b, c, d, e, f])
+    }
+
+    fn keep_address(&self, MacAddr([a, b, c, d, e, f]): MacAddr) {
+        let octets = [a, b, c, d, e, f, 0, 0];
+        self.mac.store(u64::from_le_bytes(octets), Ordering::Relaxed);
     }
 
     /// The pool of a queue pair.

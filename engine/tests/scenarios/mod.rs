@@ -1,5 +1,8 @@
 //! What is tried; see `live.rs`.
 
+mod changes;
+
+use changes::{groups_are_taken_and_shown, our_ethernet_address_changes_under_connections};
 use engine::{Engine, FileId, Kind, Path, Reason, Wait};
 use stack::error::Error;
 use stack::readiness::Readiness;
@@ -56,6 +59,8 @@ scenarios! {
     workers_share_a_listener,
     a_dead_keeper_is_missed_once,
     a_reset_by_the_cards_host_ends_its_connections,
+    our_ethernet_address_changes_under_connections,
+    groups_are_taken_and_shown,
     a_vhost_link_between_two_programs,
     a_memif_link_between_two_programs,
     the_peer_of_a_vhost_link_goes_and_comes_back,
@@ -310,12 +315,15 @@ fn a_forked_child_drives() {
     end();
 }
 
+/// The keeper's ear.
+fn keeper() -> control::Client {
+    let run_dir = control::RunDir::at(std::env::var_os("ONWIRE_TEST_RUN_DIR").unwrap());
+    control::Client::connect(&run_dir.control_socket(std::process::id())).unwrap()
+}
+
 /// A table's size or a counter, as `onwire stats` reads it from the keeper.
 fn stat(group: &str, name: &str) -> u64 {
-    let run_dir = control::RunDir::at(std::env::var_os("ONWIRE_TEST_RUN_DIR").unwrap());
-    let path = run_dir.control_socket(std::process::id());
-    let mut client = control::Client::connect(&path).unwrap();
-    client.stats().unwrap().get(group, name).unwrap_or_else(|| panic!("no {group}.{name}"))
+    keeper().stats().unwrap().get(group, name).unwrap_or_else(|| panic!("no {group}.{name}"))
 }
 
 /// Waits until `condition`, for at most ten seconds: the machine may be busy.
@@ -699,9 +707,7 @@ fn a_reset_by_the_cards_host_ends_its_connections() {
     let engine = begin();
     let listening = listener(engine, 80);
     let (file, mut peer) = connection(engine, listening);
-    let run_dir = control::RunDir::at(std::env::var_os("ONWIRE_TEST_RUN_DIR").unwrap());
-    let path = run_dir.control_socket(std::process::id());
-    let link = || control::Client::connect(&path).unwrap().info().unwrap().link;
+    let link = || keeper().info().unwrap().link;
     assert_eq!((link().as_str(), stat("port", "resets")), ("up", 0));
     dpdk::pretend_reset(0);
     let result = receive(engine, file, &mut [0; 8], Wait::Forever);

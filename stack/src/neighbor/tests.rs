@@ -131,6 +131,38 @@ fn the_first_answer_wins_for_a_second() {
 }
 
 #[test]
+fn who_announces_that_he_has_moved_need_not_wait() {
+    let mut b = Bench::new(4);
+    b.claim(host(1), MAC, Claim::Announced);
+    assert_eq!(b.state(host(1)), None, "strangers are not kept for it");
+    b.send(host(1), 7);
+    b.claim(host(1), MAC, Claim::Answer);
+    b.claim(host(1), OTHER, Claim::Overheard);
+    assert_eq!(b.send(host(1), 8), Some(MAC));
+    b.claim(host(1), OTHER, Claim::Announced);
+    assert_eq!(b.state(host(1)), Some(State::Stale));
+    assert_eq!(b.send(host(1), 9), Some(OTHER));
+}
+
+#[test]
+fn what_is_announced_anew_is_announced_as_at_the_start() {
+    let mut b = Bench::new(4);
+    let announced = |b: &mut Bench| {
+        let mut at = Vec::new();
+        for second in 0..6 {
+            at.extend(b.cache.poll_announcement(b.now).then_some(second));
+            b.advance(Duration::from_secs(1));
+        }
+        at
+    };
+    assert_eq!(announced(&mut b), [0, 2]);
+    assert_eq!(b.cache.next_timeout(), None);
+    b.cache.announce_anew(b.now);
+    assert_eq!(b.cache.next_timeout(), Some(b.now));
+    assert_eq!(announced(&mut b), [0, 2]);
+}
+
+#[test]
 fn a_full_table_forgets_the_least_lately_used_but_none_with_packets_waiting() {
     let mut b = Bench::new(2);
     b.send(host(1), 1);

@@ -39,6 +39,7 @@ impl<D: Device> Shard<D> {
             let claim = match arp.operation {
                 Operation::Reply if asks_us => Claim::Answer,
                 Operation::Request if asks_us && near => Claim::AsksUs,
+                _ if arp.sender == arp.target => Claim::Announced,
                 _ => Claim::Overheard,
             };
             let (rng, counters) = (&mut self.rng, &mut self.counters.neighbor);

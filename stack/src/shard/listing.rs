@@ -1,8 +1,8 @@
-//! What can be seen of a shard: addresses, routes, neighbors, sockets, counters, table sizes; and the
-//! one of them that an operator may change, the MTU.
+//! What can be seen of a shard: addresses, routes, neighbors, sockets, counters, table sizes; and what
+//! an operator may change of it, the MTU and our Ethernet address.
 
 use super::{Counters, Shard, SocketId, tcp_context};
-use crate::addr::Cidr;
+use crate::addr::{Cidr, MacAddr};
 use crate::device::Device;
 use crate::ip::{RouteInfo, Routes};
 use crate::neighbor::NeighborInfo;
@@ -97,6 +97,23 @@ impl<D: Device> Shard<D> {
         self.ip.set_mtu(mtu);
         self.last_route = None;
         self.tcp.set_mtu(tcp_context!(self, now), mtu);
+    }
+
+    /// Our Ethernet address.
+    #[must_use]
+    pub const fn mac(&self) -> MacAddr {
+        self.mac
+    }
+
+    /// The device is at `mac` from now on. No frame is made before it is sent, so nothing keeps the
+    /// old address but what the device has not taken yet; our neighbors are told at once, and again.
+    pub fn set_mac(&mut self, now: Instant, mac: MacAddr) {
+        self.mac = mac;
+        self.neighbors.announce_anew(now);
+        if self.neighbors.poll_announcement(now) && self.share.is_first() {
+            self.announce(now);
+        }
+        self.send_frames();
     }
 
     /// Whether `address` is assigned to us.

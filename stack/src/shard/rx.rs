@@ -173,6 +173,7 @@ impl<D: Device> Shard<D> {
         let arrival = if header.destination == self.mac {
             Arrival::Unicast
         } else if header.destination.is_multicast() {
+            interface.rx_multicast += u64::from(!header.destination.is_broadcast());
             Arrival::Broadcast
         } else {
             interface.rx_other_station += 1;

@@ -246,3 +246,28 @@ fn when_the_mtu_changes_new_connections_say_so_and_old_ones_follow() {
     net.transfer((1, second), (0, new), &pattern(100_000));
     net.finish(&[(0, old), (0, new), (1, server), (1, second), (1, listener)]);
 }
+
+#[test]
+fn when_our_ethernet_address_changes_connections_go_on_and_the_peer_follows() {
+    const NEW: MacAddr = MacAddr([2, 0, 0, 0, 0x77, 1]);
+    let mut net = Net::new();
+    let listener = net.listener(1, at(1, 80));
+    let client = net.connect(0, at(1, 80));
+    let (server, _) = net.hosts[1].accept(net.now, listener).unwrap();
+    net.transfer((0, client), (1, server), &pattern(20_000));
+    net.transfer((1, server), (0, client), &pattern(20_000));
+    // Something is under way to the old address.
+    net.send(1, server, b"lost", None).unwrap();
+    let now = net.now;
+    net.hosts[1].poll(now);
+    net.hosts[0].set_mac(now, NEW);
+    net.settle();
+    let known = net.hosts[1].neighbors(now).find(|one| one.address == at(0, 0).ip()).unwrap();
+    assert_eq!(known.mac, Some(NEW), "though it was confirmed just now");
+    net.advance(Duration::from_secs(1));
+    assert_eq!(net.receive(0, client).unwrap().0, b"lost");
+    net.transfer((0, client), (1, server), &pattern(100_000));
+    net.transfer((1, server), (0, client), &pattern(100_000));
+    assert_eq!(net.hosts[0].counters().interface.rx_other_station, 1);
+    net.finish(&[(0, client), (1, server), (1, listener)]);
+}

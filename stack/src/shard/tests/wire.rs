@@ -91,6 +91,57 @@ fn a_host_announces_itself_twice() {
 }
 
 #[test]
+fn another_address_is_announced_at_once_and_again_and_the_old_one_is_anothers() {
+    const NEW: MacAddr = MacAddr([2, 0, 0, 0, 0x77, 1]);
+    let mut host = Host::new();
+    introduce(&mut host);
+    host.shard.set_mac(host.now, NEW);
+    assert_eq!(host.shard.mac(), NEW);
+    for expected in [1, 0, 1, 0] {
+        let frames = host.sent();
+        assert_eq!(frames.len(), expected);
+        for frame in frames {
+            let arp = Packet::parse(&frame[14..]).unwrap();
+            assert_eq!((frame[..6].to_vec(), &frame[6..12]), (vec![0xff; 6], &NEW.0[..]));
+            assert_eq!((arp.sender_mac, arp.sender, arp.target), (NEW, ADDRESSES[0], arp.sender));
+        }
+        host.now += Duration::from_millis(1_200);
+        host.shard.poll(host.now);
+    }
+    let mut echo = vec![icmpv4::ECHO_REQUEST, 0, 0, 0, 1, 2, 0, 1];
+    let sum = checksum(&echo);
+    echo[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut frame = ip_frame(&header(Protocol::Icmp, echo.len()), &echo);
+    host.inject(&frame);
+    assert_eq!((host.sent().len(), host.shard.counters().interface.rx_other_station), (0, 1));
+    frame[..6].copy_from_slice(&NEW.0);
+    host.inject(&frame);
+    let replies = host.sent();
+    assert_eq!((replies.len(), &replies[0][6..12]), (1, &NEW.0[..]));
+    // Who asks is told the new one.
+    inject_arp(&mut host, &arp(Operation::Request, ADDRESSES[1], ADDRESSES[0]));
+    assert_eq!(sent_arp(&mut host)[0].sender_mac, NEW);
+}
+
+#[test]
+fn frames_for_groups_are_counted_captured_and_dropped_with_their_reason() {
+    let mut host = Host::new();
+    host.shard.capture_start(0);
+    let payload = udp_payload(11, b"abc");
+    let group = Ipv4Addr::new(239, 1, 2, 3);
+    let mut frame = ip_frame(&Header { destination: group, ..header(Protocol::Udp, 11) }, &payload);
+    frame[..6].copy_from_slice(&ethernet::multicast_v4(group).0);
+    host.inject(&frame);
+    // Everybody is no group.
+    inject_arp(&mut host, &arp(Operation::Request, ADDRESSES[1], ADDRESSES[1]));
+    let counters = host.shard.counters();
+    assert_eq!((counters.interface.rx_multicast, counters.ip.in_not_member), (1, 1));
+    let mut seen = 0;
+    host.shard.capture_read(|frame| seen += usize::from(frame.direction == Direction::Received));
+    assert_eq!(seen, 2);
+}
+
+#[test]
 fn requests_and_probes_for_us_are_answered_and_others_not() {
     let mut host = Host::new();
     for (sender, target, answers) in [
