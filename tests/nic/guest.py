@@ -43,6 +43,7 @@ def kernel_reaches_peer(t, interface):
 def handed_over(t, nic):
     """`onwire bind` takes the NIC from the kernel and keeps what the kernel knew of it."""
     interface = t.until(nic.interface, 20, "the kernel's interface")
+    nic.mac = pathlib.Path(f"/sys/class/net/{interface}/address").read_text().strip()
     t.run(["ip", "address", "add", f"{nic.address}/24", "dev", interface])
     t.run(["ip", "link", "set", interface, "mtu", "1480", "up"])
     kernel_reaches_peer(t, interface)
@@ -59,11 +60,12 @@ def handed_over(t, nic):
 
 
 def given_back(t, nic):
-    """`onwire unbind` makes it the kernel's again, with address and MTU."""
+    """`onwire unbind` makes it the kernel's again, with addresses and MTU."""
     t.run([ONWIRE, "unbind", nic.pci])
     interface = t.until(nic.interface, 20, "the kernel's interface")
     text = t.run(["ip", "address", "show", "dev", interface])
     check(f"{nic.address}/24" in text and "mtu 1480" in text, text)
+    check(f"link/ether {nic.mac} " in text, f"not {nic.mac}: {text}")
     kernel_reaches_peer(t, interface)
     t.run(["ip", "link", "set", interface, "down"])
     t.run(["ip", "address", "flush", "dev", interface])
@@ -214,13 +216,15 @@ def cable_out_and_in(t, nic):
 
 
 def another_mac(t, nic):
-    """The card takes the address that it is told, and receives for it."""
+    """The card takes the address that it is told, and receives for it; and another as it runs."""
     t.env["ONWIRE_MAC"] = "02:00:00:00:77:01"
     server = redis(t, nic.address, **nic.settings)
     check(peer(t, "redis-cli", "-h", nic.address, "ping").strip() == "PONG", "no PONG")
     neighbors = peer(t, "ip", "neigh", "show", nic.address)
     check("02:00:00:00:77:01" in neighbors, neighbors)
     t.moved(t.NOTHING_YET, t.stats(server), rx=3, tx=3)
+    operate.moves(t, nic, server)
+    operate.groups(t, nic, server)
 
 
 def unprivileged(t, nic):

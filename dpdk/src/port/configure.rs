@@ -145,7 +145,8 @@ impl Port {
     }
 
     fn read_mac(&mut self, setting: &str) -> Result<(), Error> {
-        let MacAddr(own) = self.device_address(setting)?;
+        self.own = self.device_address(setting)?;
+        let own = self.own.0;
         let mac = match self.config.mac {
             Some(mac) => {
                 // Where it cannot be set the device takes everything instead.

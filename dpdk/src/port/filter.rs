@@ -129,6 +129,17 @@ impl Port {
         unsafe { sys::rte_eth_dev_default_mac_addr_set(self.id, &mut address) }
     }
 
+    /// The device's next driver finds it with its own address, as this one did: some cards keep what
+    /// they were told.
+    pub(super) fn give_address_back(&self) {
+        if self.has_filter()
+            && self.device_address("").is_ok_and(|address| address != self.own)
+            && self.own.is_unicast()
+        {
+            self.name_address(self.own.0);
+        }
+    }
+
     /// Whether it was asked to take all frames at its start, or has to.
     pub(super) fn must_take_all(&self) -> bool {
         self.config.promiscuous || self.takes_all.load(Ordering::Relaxed)

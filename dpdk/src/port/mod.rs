@@ -39,6 +39,8 @@ pub struct Port {
     driver: String,
     /// Six octets, the first the lowest.
     mac: AtomicU64,
+    /// The device's own, as it was found.
+    own: MacAddr,
     mtu: AtomicU16,
     /// Its driver cannot be told the address: it takes frames for all instead.
     takes_all: AtomicBool,
@@ -93,6 +95,7 @@ impl Port {
             id,
             driver: String::new(),
             mac: AtomicU64::new(0),
+            own: MacAddr::default(),
             mtu: AtomicU16::new(config.mtu),
             takes_all: AtomicBool::new(false),
             socket_takes: filter::SocketTakes::default(),
@@ -137,6 +140,7 @@ impl Port {
 
     /// Stops receiving and sending.
     pub fn stop(&self) {
+        self.give_address_back();
         // SAFETY: plain number; ethdev checks it.
         unsafe { sys::rte_eth_dev_stop(self.id) };
     }
