@@ -1,4 +1,5 @@
 # make build   release binaries: target/release/{onwire,libonwire.so,onwire-bench}
+# make profile measures the hot paths anew, by which `make build` lays the code out
 # make demo    shows unmodified programs on the stack, with the stack's own counters
 # make test    everything that CI runs
 # make lint    formatting, clippy
@@ -9,7 +10,7 @@ SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 CARGO ?= cargo
 
-.PHONY: all build demo test lint doc setup setup-build clean
+.PHONY: all build profile demo test lint doc setup setup-build clean
 
 all: build
 
@@ -19,8 +20,13 @@ setup:
 setup-build:
 	@scripts/setup.sh build
 
+# With what was measured of the hot paths (scripts/profile.sh). What has changed since does without.
+build: export RUSTFLAGS += -Cprofile-use=$(CURDIR)/preload/onwire.profdata -Cllvm-args=-no-pgo-warn-mismatch
 build: setup-build
 	$(CARGO) build --release --locked -p onwire-cli -p onwire-preload -p onwire-bench
+
+profile: setup
+	@scripts/profile.sh
 
 demo: setup
 	@$(MAKE) --no-print-directory build

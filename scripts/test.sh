@@ -116,7 +116,7 @@ fi
 steps() {
     step format 300 cargo fmt --all --check
     step clippy 600 cargo clippy --workspace --all-targets --locked -- -D warnings
-    step build 900 cargo build --release --locked -p onwire-cli -p onwire-preload -p onwire-bench
+    step build 900 make --no-print-directory build
     unit_tests
     # The same seeds each time, so that only a change of ours turns this red: others by hand.
     step fuzz 300 env FUZZ_SEED="${FUZZ_SEED:-1}" scripts/fuzz.sh 60

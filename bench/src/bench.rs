@@ -87,6 +87,8 @@ pub struct Wire {
     path: PathBuf,
     /// Of a TAP: its name, and the namespace in which it appears.
     tap: (String, String),
+    /// How onwire waits.
+    profile: &'static str,
 }
 
 impl Wire {
@@ -101,6 +103,16 @@ impl Wire {
             (Link::AfPacket, _) => format!("af_packet:{FRAME_INTERFACE}"),
             (Link::Tap, _) => format!("tap:{}", self.tap.0),
         }
+    }
+
+    /// The same wire, whose ends wait by another of onwire's profiles.
+    pub fn with_profile(self, profile: &'static str) -> Self {
+        Wire { profile, ..self }
+    }
+
+    /// How onwire waits.
+    pub fn profile(&self) -> &'static str {
+        self.profile
     }
 
     /// Whether only the server is on onwire.
@@ -201,7 +213,8 @@ impl Bench {
         let number = self.wires.get() + 1;
         self.wires.set(number);
         let tap = (format!("bench{number}"), self.namespaces.name(Side::Server).to_owned());
-        Wire { link, path: self.directory.0.join(format!("wire{number}")), tap }
+        let path = self.directory.0.join(format!("wire{number}"));
+        Wire { link, path, tap, profile: "latency" }
     }
 
     /// Starts `words` on its side's core, in its side's namespace, on the stack that carries them.

@@ -45,6 +45,9 @@ pub struct Args {
     /// Also run an unmodified sockperf, on the kernel and on onwire
     #[arg(long)]
     sockperf: bool,
+    /// Also measure onwire's default profile, balanced, which sleeps when nothing comes
+    #[arg(long)]
+    balanced: bool,
     /// Exit with status 1 unless onwire's TCP median is at most 3 times the raw frame's and below
     /// half of the kernel's spinning sockets
     #[arg(long)]
@@ -84,6 +87,8 @@ pub enum Load {
     Sockets(Protocol, Waiting),
     /// This program's frames.
     Frames,
+    /// The same where onwire waits by its balanced profile.
+    Balanced(Protocol),
     /// sockperf.
     Sockperf(Waiting),
 }
@@ -201,6 +206,11 @@ fn modes_of(args: &Args, size: u32) -> Vec<Mode> {
                     add(Carrier::Onwire, Some(link), Load::Sockets(protocol, waiting));
                 }
             }
+            if args.balanced {
+                for protocol in [Protocol::Tcp, Protocol::Udp] {
+                    add(Carrier::Onwire, Some(link), Load::Balanced(protocol));
+                }
+            }
             if args.sockperf {
                 add(Carrier::Onwire, Some(link), Load::Sockperf(Waiting::Block));
             }
@@ -228,6 +238,9 @@ impl Mode {
                 };
                 format!("{carrier} {} {waiting} over {link}", protocol.name().to_uppercase())
             }
+            Load::Balanced(protocol) => {
+                format!("{carrier} {} balanced over {link}", protocol.name().to_uppercase())
+            }
             Load::Sockperf(Waiting::Spin) => {
                 format!("{carrier} sockperf --tcp --nonblocked over {link}")
             }
@@ -245,6 +258,10 @@ fn measure(bench: &Bench, onwire: Option<&Onwire>, mode: Mode, effort: Effort) -
             let wire = link.map(|link| bench.wire(link));
             let stack = onwire.filter(|_| mode.carrier == Carrier::Onwire).zip(wire.as_ref());
             sockets(bench, stack, (protocol, waiting, mode.size), effort)
+        }
+        (Load::Balanced(protocol), link) => {
+            let wire = link.map(|link| bench.wire(link).with_profile("balanced"));
+            sockets(bench, onwire.zip(wire.as_ref()), (protocol, Waiting::Block, mode.size), effort)
         }
         (Load::Sockperf(waiting), link) => {
             let wire = link.map(|link| bench.wire(link));

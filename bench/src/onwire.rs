@@ -47,7 +47,7 @@ impl Onwire {
         let options = [
             ("--device", wire.device(side)),
             ("--address", format!("{}/24", Self::address(side))),
-            ("--profile", "latency".to_owned()),
+            ("--profile", wire.profile().to_owned()),
         ];
         for (option, value) in options {
             words.extend([option.to_owned(), value]);

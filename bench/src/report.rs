@@ -227,7 +227,7 @@ impl Line {
             .iter()
             .find(|r| r.mode == Mode { carrier: Carrier::Raw, load: Load::Frames, ..row.mode });
         let protocol = match row.mode.load {
-            Load::Sockets(protocol, _) => protocol,
+            Load::Sockets(protocol, _) | Load::Balanced(protocol) => protocol,
             Load::Frames | Load::Sockperf(_) => Protocol::Tcp,
         };
         let kernel = |load| {
@@ -238,7 +238,7 @@ impl Line {
         // Like with like: sockperf does more between two messages than our own program.
         let spinning = match row.mode.load {
             Load::Sockperf(_) => kernel(Load::Sockperf(Waiting::Spin)).or(sockets),
-            Load::Sockets(..) | Load::Frames => sockets,
+            Load::Sockets(..) | Load::Balanced(_) | Load::Frames => sockets,
         };
         let range = (row.medians.iter().min().copied(), row.medians.iter().max().copied());
         Line {
