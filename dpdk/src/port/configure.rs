@@ -114,7 +114,7 @@ impl Port {
             let result = unsafe {
                 let pool = pool.as_ptr();
                 match sys::rte_eth_rx_queue_setup(self.id, queue, rx, ANY_SOCKET, &rx_conf, pool) {
-                    0 => sys::rte_eth_tx_queue_setup(self.id, queue, tx, ANY_SOCKET, &tx_conf),
+                    0 => self.set_up_transmission(queue, tx, &mut tx_conf),
                     error => error,
                 }
             };
@@ -123,6 +123,36 @@ impl Port {
             self.kernel_fds.push(fd);
         }
         Ok(())
+    }
+
+    /// virtio's driver gives back what was sent when the ring is nearly full, a thousand buffers in one
+    /// go: a stall, and no buffer is in a near cache when it is used again. It is told to do so as
+    /// soon as it may, three entries before the ring's length, which it does not tell.
+    ///
+    /// # Safety
+    /// As `rte_eth_tx_queue_setup`.
+    unsafe fn set_up_transmission(
+        &self,
+        queue: u16,
+        descriptors: u16,
+        conf: &mut sys::rte_eth_txconf,
+    ) -> core::ffi::c_int {
+        let by_default = conf.tx_free_thresh;
+        let virtio = self.driver.starts_with("net_virtio");
+        let lengths: &[u16] = if virtio { &[1_024, 512, 256, 128] } else { &[] };
+        let thresholds = lengths.iter().map(|length| length - 4).chain([by_default]);
+        let mut result = 0;
+        for threshold in thresholds {
+            conf.tx_free_thresh = threshold;
+            // SAFETY: as the caller says.
+            result = unsafe {
+                sys::rte_eth_tx_queue_setup(self.id, queue, descriptors, ANY_SOCKET, conf)
+            };
+            if result == 0 {
+                break;
+            }
+        }
+        result
     }
 
     /// Drivers of the kernel's devices open one descriptor per queue, in order; those that were
