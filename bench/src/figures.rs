@@ -50,7 +50,7 @@ impl Figures {
 
     /// Compares every mode with the kernel's best one: with most if `more_is_better`, else least.
     pub fn compare(&mut self, more_is_better: bool) {
-        let kernel = self.lines.iter().filter(|line| line.way != Way::Onwire);
+        let kernel = self.lines.iter().filter(|line| line.way.profile().is_none());
         let better = |a: &&Line, b: &&Line| {
             let order = a.median.total_cmp(&b.median);
             if more_is_better { order } else { order.reverse() }

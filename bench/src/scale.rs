@@ -89,7 +89,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         if count > 0 {
             let each = |octets: i64| octets as f64 / f64::from(count);
             let own =
-                if ways[way] == Way::Onwire { found.memory.region } else { found.memory.slab };
+                if ways[way].profile().is_some() { found.memory.region } else { found.memory.slab };
             cost.octets_each.push(each(own));
             cost.slab_octets_each.push(each(found.memory.slab));
         }

@@ -85,7 +85,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let wanted = |way: &&Way| match way {
         Way::KernelBlocking => !args.onwire_only,
         Way::KernelSpinning => false,
-        Way::Onwire => true,
+        Way::Onwire | Way::OnwireBalanced => true,
     };
     let ways: Vec<Way> = args.ways.only.iter().filter(wanted).copied().collect();
     let mut works = Vec::new();

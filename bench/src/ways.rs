@@ -18,6 +18,8 @@ pub enum Way {
     KernelSpinning,
     /// onwire over the link, blocking calls (its library spins, profile latency)
     Onwire,
+    /// The same by onwire's default profile, which sleeps: for more threads than cores
+    OnwireBalanced,
 }
 
 impl Way {
@@ -27,6 +29,16 @@ impl Way {
             Way::KernelBlocking => "kernel, blocking",
             Way::KernelSpinning => "kernel, spinning",
             Way::Onwire => "onwire",
+            Way::OnwireBalanced => "onwire, balanced",
+        }
+    }
+
+    /// Onwire's profile, if onwire carries it.
+    pub fn profile(self) -> Option<&'static str> {
+        match self {
+            Way::KernelBlocking | Way::KernelSpinning => None,
+            Way::Onwire => Some("latency"),
+            Way::OnwireBalanced => Some("balanced"),
         }
     }
 
@@ -55,7 +67,7 @@ pub struct Ways {
 impl Ways {
     /// Onwire's command, if it is measured.
     pub fn onwire(&self, common: &Common) -> Result<Option<Onwire>> {
-        let wanted = self.only.contains(&Way::Onwire);
+        let wanted = self.only.iter().any(|way| way.profile().is_some());
         wanted.then(|| Onwire::find(common.onwire.as_deref())).transpose()
     }
 }
@@ -84,6 +96,6 @@ pub fn with_stack<R>(
     (way, link): (Way, Link),
     f: impl FnOnce(Stack<'_>) -> Result<R>,
 ) -> Result<R> {
-    let wire: Option<Wire> = (way == Way::Onwire).then(|| bench.wire(link));
+    let wire: Option<Wire> = way.profile().map(|profile| bench.wire(link).with_profile(profile));
     f(onwire.zip(wire.as_ref()))
 }
