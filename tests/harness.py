@@ -251,6 +251,20 @@ class Test:
         check(got_rx >= rx, f"the stack received only {got_rx} frames, not {rx}: kernel path?")
         check(got_tx >= tx, f"the stack sent only {got_tx} frames, not {tx}: kernel path?")
 
+    def neighbor(self, address):
+        """A host of the kernel's with this address on the veth pair `left`, whose other end is ours; the
+        words that run a command there."""
+        host = self.start(["unshare", "--net", "sleep", "60"], name="neighbor")
+        own = os.readlink("/proc/self/ns/net")
+        self.until(lambda: os.readlink(f"/proc/{host.pid}/ns/net") != own, 5, "the neighbor")
+        inside = ["nsenter", f"--net=/proc/{host.pid}/ns/net"]
+        self.run(["ip", "link", "add", "left", "type", "veth", "peer", "name", "right"])
+        self.run(["ip", "link", "set", "right", "netns", host.pid])
+        self.run([*inside, "ip", "address", "add", address, "dev", "right"])
+        self.run([*inside, "ip", "link", "set", "right", "up"])
+        self.run(["ip", "link", "set", "left", "up"])
+        return inside
+
     def nothing_on_kernel(self, process, but=()):
         """Asserts that no socket of the program went to the kernel, save for the reasons `but`."""
         for one in self.sockets(process):

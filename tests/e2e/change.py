@@ -1,7 +1,6 @@
 """What an operator changes while a program runs: `onwire set`."""
 
 import json
-import os
 import socket
 import threading
 
@@ -165,15 +164,7 @@ def test_the_ethernet_address_changes_on_every_queue(t):
 @scenario(timeout=60)
 def test_an_interface_of_the_kernels_lets_through_what_is_asked_and_no_longer(t):
     """A packet socket's interface keeps its address; what it takes for ours ends with the program."""
-    neighbor = t.start(["unshare", "--net", "sleep", "60"], name="neighbor")
-    own = os.readlink("/proc/self/ns/net")
-    t.until(lambda: os.readlink(f"/proc/{neighbor.pid}/ns/net") != own, 5, "the neighbor")
-    inside = ["nsenter", f"--net=/proc/{neighbor.pid}/ns/net"]
-    t.run(["ip", "link", "add", "left", "type", "veth", "peer", "name", "right"])
-    t.run(["ip", "link", "set", "right", "netns", neighbor.pid])
-    t.run([*inside, "ip", "address", "add", "10.44.0.1/24", "dev", "right"])
-    t.run([*inside, "ip", "link", "set", "right", "up"])
-    t.run(["ip", "link", "set", "left", "up"])
+    inside = t.neighbor("10.44.0.1/24")
     server = redis(t, "10.44.0.2", device="af_packet:left", address="10.44.0.2/24")
     first = t.engine(server)["mac"]
 

@@ -124,15 +124,7 @@ def test_bad_input_through_the_environment_and_a_file(t):
 @scenario(timeout=60)
 def test_an_address_in_use_is_refused(t):
     """Somebody on the link already has our address (RFC 5227)."""
-    neighbor = t.start(["unshare", "--net", "sleep", "60"], name="neighbor")
-    own = os.readlink("/proc/self/ns/net")
-    t.until(lambda: os.readlink(f"/proc/{neighbor.pid}/ns/net") != own, 5, "the neighbor")
-    inside = ["nsenter", f"--net=/proc/{neighbor.pid}/ns/net"]
-    t.run(["ip", "link", "add", "left", "type", "veth", "peer", "name", "right"])
-    t.run(["ip", "link", "set", "right", "netns", neighbor.pid])
-    t.run([*inside, "ip", "address", "add", "10.44.0.2/24", "dev", "right"])
-    t.run([*inside, "ip", "link", "set", "right", "up"])
-    t.run(["ip", "link", "set", "left", "up"])
+    t.neighbor("10.44.0.2/24")
     t.run(t.onwire(*OPENS_A_SOCKET, device="af_packet:left", address="10.44.0.2/24"), status=2)
     lines = t.last.stderr.strip().splitlines()
     check(len(lines) == 1 and "10.44.0.2" in lines[0], f"said {lines}")

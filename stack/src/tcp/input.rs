@@ -18,6 +18,10 @@ use crate::packet::{Allocator, Buffer};
 use crate::readiness::Readiness;
 use crate::time::Instant;
 
+/// Ticks by which a timestamp may be behind TS.Recent once a connection is there (Linux:
+/// `TCP_PAWS_WINDOW`): neighbors overtake each other, and nobody sends 2^31 octets in one.
+const PAWS_WINDOW: u32 = 1;
+
 /// Whether the next step sees the segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
@@ -170,7 +174,7 @@ impl Connection {
         if self.negotiated.timestamps
             && !reset
             && let Some(ts) = header.timestamps
-            && self.timestamps.is_old(ts.value, env.cx.now)
+            && self.timestamps.is_old(ts.value.wrapping_add(PAWS_WINDOW), env.cx.now)
             && !self.is_late_duplicate(env, arrival, ts.value)
             && !self.is_late_original(env, arrival, ts.value)
         {

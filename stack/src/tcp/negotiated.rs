@@ -54,9 +54,6 @@ pub(crate) struct TimestampState {
 
 /// A TS.Recent older than this is not believed by PAWS (RFC 7323 §5.5: 24 days).
 const PAWS_EXPIRY_S: u32 = 24 * 24 * 3600;
-/// Ticks by which a timestamp may be behind TS.Recent (Linux: `TCP_PAWS_WINDOW`): neighbors overtake
-/// each other, and nobody sends 2^31 octets in one.
-const PAWS_WINDOW: u32 = 1;
 
 impl TimestampState {
     /// Our timestamp clock: milliseconds, as Linux's.
@@ -72,7 +69,7 @@ impl TimestampState {
     /// Whether PAWS rejects a segment with timestamp `value`.
     pub fn is_old(&self, value: u32, now: Instant) -> bool {
         //= RFC 7323 §5.3 R1
-        (value.wrapping_add(PAWS_WINDOW).wrapping_sub(self.recent) as i32) < 0
+        (value.wrapping_sub(self.recent) as i32) < 0
             && (now.as_millis() / 1000) as u32
                 - self.recent_at_s.min((now.as_millis() / 1000) as u32)
                 < PAWS_EXPIRY_S

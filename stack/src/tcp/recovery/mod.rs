@@ -10,6 +10,7 @@ mod undo;
 
 use super::congestion::{AckEvent, INITIAL_WINDOW, Mending, Sample, Window};
 use super::connection::{Connection, Env, Rare};
+use super::queue::NONE;
 use super::segment::Header;
 use super::send::Delivery;
 use super::seq::SeqNumber;
@@ -355,12 +356,14 @@ impl Connection {
         }
     }
 
-    /// Where much less is in flight than the window allows (the peer's window was full), all of that at
-    /// once would overflow a queue on the path: what is missing is added as in slow start.
+    /// Where much less is in flight than the window allows (the peer's window was full) and more waits,
+    /// all of that at once would overflow a queue on the path: what is missing is added as in slow
+    /// start. Where nothing waits the window is kept for what the program sends next, as on Linux.
     fn avoid_burst(&mut self) {
         //= RFC 6582 §3.2 step 3
         // With more that is lost, the next episode starts from the window of this one.
-        if self.send.lost_out == 0 && !self.controller.governs() {
+        let waits = self.send.unsent != NONE;
+        if waits && self.send.lost_out == 0 && !self.controller.governs() {
             self.window.cwnd = self.window.cwnd.min(self.send.in_flight() + INITIAL_WINDOW);
         }
     }
