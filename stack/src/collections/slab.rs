@@ -1,5 +1,7 @@
 //! A bounded table whose entries are named by generation-checked handles.
 
+use prefetch_index::prefetch_index;
+
 /// Names one entry of a [`Slab`]. A handle of an entry that has been removed finds nothing, even
 /// when its place has been taken by another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +29,9 @@ impl Handle {
         Handle { index, generation }
     }
 }
+
+/// Octets of a line of the caches.
+const LINE: usize = 64;
 
 #[derive(Debug)]
 enum Content<T> {
@@ -149,6 +154,20 @@ impl<T> Slab<T> {
         match self.entries.get(index as usize) {
             Some(Entry { content: Content::Used(value), .. }) => Some(value),
             _ => None,
+        }
+    }
+
+    /// Asks for all lines of memory of the value in place `index`, and does not wait for them.
+    #[inline]
+    pub fn prefetch(&self, index: u32) {
+        if let Some(entry) = self.entries.get(index as usize) {
+            // Counted in words from one that is there whatever the entry holds.
+            let word = core::slice::from_ref(&entry.generation);
+            let from = (core::mem::offset_of!(Entry<T>, generation) / size_of::<u32>()) as isize;
+            for at in (0..size_of::<Entry<T>>()).step_by(LINE) {
+                let at = (at / size_of::<u32>()) as isize;
+                prefetch_index(word, at.wrapping_sub(from) as usize);
+            }
         }
     }
 

@@ -71,10 +71,15 @@ impl Occupancy {
 }
 
 impl<D: Device> Shard<D> {
-    /// The socket of the TCP connection between these ends.
-    #[must_use]
-    pub fn connection_between(&self, flow: tcp::Flow) -> Option<SocketId> {
-        self.tcp.connection_between(flow).map(SocketId::Tcp)
+    /// The sockets of the TCP connections between these ends, looked for as for a burst of frames.
+    pub fn connections_between<'a>(
+        &'a self,
+        flows: &'a [tcp::Flow],
+    ) -> impl Iterator<Item = Option<SocketId>> + 'a {
+        if flows.len() > 1 && self.tcp.is_cold() {
+            self.tcp.prefetch(flows.iter().copied());
+        }
+        flows.iter().map(|flow| self.tcp.connection_between(*flow).map(SocketId::Tcp))
     }
 
     /// Our addresses on the link.

@@ -11,7 +11,7 @@ use super::rx::joined_segments;
 use super::{Shard, TCP_CHECKSUM_AT, tcp_context, udp_context};
 use crate::addr::MacAddr;
 use crate::capture::Direction;
-use crate::device::{BURST, Device};
+use crate::device::Device;
 use crate::ip::{Arrival, Cast, Hop, Verdict};
 use crate::packet::{Buffer, IpMeta, L4Checksum, RxChecksum, Transmit, TxOffload};
 use crate::socket::SendFlags;
@@ -23,7 +23,6 @@ use crate::wire::ethernet::HEADER_LEN as ETHERNET;
 use crate::wire::icmpv4::unreachable;
 use crate::wire::ipv4::{HEADER_LEN as IPV4, Header, Protocol};
 use crate::wire::udp::{CHECKSUM_AT as UDP_CHECKSUM_AT, HEADER_LEN as UDP_HEADER};
-use arrayvec::ArrayVec;
 use core::net::{IpAddr, Ipv4Addr};
 use std::io::IoSlice;
 
@@ -133,27 +132,16 @@ impl<D: Device> Shard<D> {
     #[inline]
     pub(super) fn warm_up(&self, frames: &[D::Buffer]) {
         if frames.len() > 1 && self.tcp.is_cold() {
-            self.touch_all(frames);
+            self.prefetch_all(frames);
         }
     }
 
-    fn touch_all(&self, frames: &[D::Buffer]) {
-        let mut places = ArrayVec::<u64, BURST>::new();
+    fn prefetch_all(&self, frames: &[D::Buffer]) {
         let mut last = None;
-        for frame in frames {
-            let plain = Plain::parse(frame.data(), frame.packet_len(), self.mac.0);
-            let flow = plain.map(|plain| plain.flow());
-            if let Some(flow) = flow
-                && last != Some(flow)
-            {
-                // A burst holds no more frames than that.
-                let _ = places.try_push(self.tcp.touch_place(flow));
-            }
-            last = flow.or(last);
-        }
-        for place in places {
-            self.tcp.touch_connection(place);
-        }
+        self.tcp.prefetch(frames.iter().filter_map(|frame| {
+            let flow = Plain::parse(frame.data(), frame.packet_len(), self.mac.0)?.flow();
+            (last.replace(flow) != Some(flow)).then_some(flow)
+        }));
     }
 
     /// Takes a frame that is a plain segment of a connection, or a plain datagram; gives others back

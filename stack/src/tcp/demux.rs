@@ -8,6 +8,7 @@
 
 use crate::rng::{HashKey, TableKey};
 use core::net::{IpAddr, SocketAddr};
+use prefetch_index::prefetch_index;
 
 /// Both ends of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,11 +195,10 @@ impl Demux {
         if split < self.buckets.len() { split } else { tag as usize & self.mask }
     }
 
-    /// Looks at the bucket of `hash`, so that it is in a cache when it is needed.
+    /// Asks for the bucket of `hash`, so that it is in a cache when it is needed.
     #[inline]
-    pub fn touch(&self, hash: u64) {
-        let bucket = self.buckets.get(self.home(hash as u32));
-        core::hint::black_box(bucket.map_or(0, |bucket| bucket.more));
+    pub fn prefetch(&self, hash: u64) {
+        prefetch_index(&self.buckets, self.home(hash as u32));
     }
 
     /// The entry with this hash that `is_it`.

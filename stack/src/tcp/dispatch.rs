@@ -85,7 +85,7 @@ impl<B: Buffer> Tcp<B> {
         let cold = self.is_cold();
         self.locate(flow, |index| {
             if cold {
-                self.touch_socket(index);
+                self.sockets.prefetch(index);
             }
         })
     }

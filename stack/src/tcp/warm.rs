@@ -1,18 +1,13 @@
 //! What a segment needs of a connection that is in no cache: its lines are asked for all at once, for
 //! one after the other each would take the time that all of them take together. For a burst, the
-//! lines of all its connections are on their way before the first frame is handled.
-//!
-//! There is no prefetching without unsafe code: these are loads whose values nobody uses. While
-//! the tables are small they are in the caches anyway, and nothing is done.
+//! lines of all its connections are on their way before the first frame is handled. While the tables
+//! are small they are in the caches anyway, and nothing is done.
 
 use super::Tcp;
-use super::connection::Connection;
 use super::demux::{Target, Tuple};
-use super::seq::SeqNumber;
-use super::socket::{Kind, Socket};
+use crate::device::BURST;
 use crate::packet::Buffer;
-use crate::time::Instant;
-use core::hint::black_box;
+use arrayvec::ArrayVec;
 use core::net::Ipv4Addr;
 
 /// With fewer sockets than this they fit a second-level cache.
@@ -37,83 +32,6 @@ impl From<Flow> for Tuple {
     }
 }
 
-/// Something that can be loaded.
-trait Load {
-    fn load(self) -> u32;
-}
-
-macro_rules! load {
-    ($($type:ty: |$value:ident| $octets:expr,)+) => {
-        $(impl Load for $type {
-            #[inline]
-            fn load(self) -> u32 {
-                let $value = self;
-                $octets
-            }
-        })+
-    };
-}
-
-load! {
-    u8: |n| n.into(),
-    u16: |n| n.into(),
-    u32: |n| n,
-    SeqNumber: |n| n.0,
-    Instant: |at| at.as_nanos() as u32,
-}
-
-/// One number in each of a connection's lines.
-macro_rules! lines {
-    ($($($field:tt).+,)+) => {
-        impl Connection {
-            /// Loads from each of its lines.
-            #[inline]
-            fn touch(&self) -> u32 {
-                0 $(^ self.$($field).+.load())+
-            }
-        }
-
-        #[cfg(test)]
-        const TOUCHED: &[usize] = &[$(core::mem::offset_of!(Connection, $($field).+),)+];
-    };
-}
-
-lines! {
-    stats.segments_in,
-    stats.segments_out,
-    recovery.reordering,
-    recovery.prior_cwnd,
-    window.cwnd,
-    heard,
-    rate.delivered,
-    timestamps.recent,
-    rtt.min_us,
-    hash,
-    rtt.backoff,
-    timers.alarm_at,
-    send.una,
-    send.limit,
-    send.not_sent_limit,
-    send.used,
-    receive.nxt,
-    receive.clamp,
-    receive.tune.space,
-    tuple.local_port,
-    probes,
-}
-
-impl Socket {
-    /// Loads from each of the lines that a segment needs.
-    #[inline]
-    fn touch(&self) {
-        let connection = match &self.kind {
-            Kind::Connected(connection) => connection.touch(),
-            _ => 0,
-        };
-        black_box(connection ^ u32::from(self.port) ^ self.next_waiting);
-    }
-}
-
 impl<B: Buffer> Tcp<B> {
     /// Whether there are so many connections that one of them is in no cache.
     #[inline]
@@ -121,54 +39,20 @@ impl<B: Buffer> Tcp<B> {
         self.sockets.len() > FEW
     }
 
-    /// Asks for the table's line of a flow; where that is.
-    #[inline]
-    pub fn touch_place(&self, flow: Flow) -> u64 {
-        let hash = Tuple::from(flow).place(self.keys.demux);
-        self.demux.touch(hash);
-        hash
-    }
-
-    /// Asks for the lines of the connection that is probably the one at this place.
-    #[inline]
-    pub fn touch_connection(&self, hash: u64) {
-        if let Some(Target::Socket(index)) =
-            self.demux.find(hash, |target| matches!(target, Target::Socket(_)))
-        {
-            self.touch_socket(index);
+    /// Asks for what the segments of these flows need, of a burst's worth of them.
+    pub fn prefetch(&self, flows: impl Iterator<Item = Flow>) {
+        let mut hashes = ArrayVec::<u64, BURST>::new();
+        for flow in flows.take(BURST) {
+            let hash = Tuple::from(flow).place(self.keys.demux);
+            self.demux.prefetch(hash);
+            hashes.push(hash);
         }
-    }
-
-    /// Asks for the lines of the socket at `index`.
-    #[inline]
-    pub(super) fn touch_socket(&self, index: u32) {
-        if let Some(socket) = self.sockets.at(index) {
-            socket.touch();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tcp::congestion::Controller;
-
-    /// But for those in the middle of its controller, which only acknowledgments of data need.
-    #[test]
-    fn no_line_of_a_connection_is_left_out() {
-        let mut touched = TOUCHED.to_vec();
-        let controller = core::mem::offset_of!(Connection, controller);
-        touched.extend([controller, controller + size_of::<Controller>() / 2]);
-        touched.push(size_of::<Connection>());
-        touched.sort_unstable();
-        let (mut lines, mut last) = (vec![0], 0);
-        for at in touched {
-            // Wherever the connection begins in a line.
-            if at - last > 64 {
-                lines.push(at);
+        for hash in hashes {
+            // Probably the one: its tuple is not looked at, for that is what is not there yet.
+            let found = self.demux.find(hash, |target| matches!(target, Target::Socket(_)));
+            if let Some(Target::Socket(index)) = found {
+                self.sockets.prefetch(index);
             }
-            last = at;
         }
-        assert_eq!(lines, [0], "gaps before these; touched are {TOUCHED:?}");
     }
 }
