@@ -51,7 +51,7 @@ impl Doorbells {
     /// No descriptor is left.
     pub(crate) fn open_sender() -> sys::Result<()> {
         let fd = sys::move_high(sys::socket(libc::AF_UNIX, libc::SOCK_DGRAM)?);
-        crate::fds::protect(fd);
+        crate::fds::protect_fd(fd);
         SENDER.store(fd, Ordering::Release);
         Ok(())
     }
@@ -77,7 +77,7 @@ impl Doorbells {
         });
         match socket {
             Ok(fd) => {
-                crate::fds::protect(fd);
+                crate::fds::protect_fd(fd);
                 Ok((fd, index))
             }
             Err(errno) => {
@@ -181,7 +181,7 @@ impl Drop for Borrowed<'_> {
                 return;
             }
         }
-        crate::fds::unprotect(self.fd);
+        crate::fds::unprotect_fd(self.fd);
         sys::close(self.fd);
         self.bells.free(self.index);
     }
@@ -193,7 +193,7 @@ pub(crate) fn forget_pool() {
         let packed = place.swap(0, Ordering::AcqRel);
         if packed != 0 {
             let fd = (packed >> 32) as c_int - 1;
-            crate::fds::unprotect(fd);
+            crate::fds::unprotect_fd(fd);
             sys::close(fd);
         }
     }
@@ -258,7 +258,7 @@ impl Doorbells {
 fn forget(place: &AtomicU64, packed: u64) {
     if place.compare_exchange(packed, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
         let fd = (packed & 0xf_ffff) as c_int - 1;
-        crate::fds::unprotect(fd);
+        crate::fds::unprotect_fd(fd);
         sys::close(fd);
     }
 }

@@ -438,7 +438,7 @@ impl Engine {
             let events = libc::EPOLLIN as u32;
             let added = sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, fd, events, DOORBELL_DATA);
             if added.is_err() || !doorbells.remember(fd, doorbell) {
-                fds::unprotect(fd);
+                fds::unprotect_fd(fd);
                 sys::close(fd);
                 doorbells.free(doorbell);
                 return Err(Error::TooManyFiles);

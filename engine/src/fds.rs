@@ -15,14 +15,14 @@ fn place(fd: c_int) -> Option<(&'static AtomicU64, u64)> {
 }
 
 /// From now on `fd` is ours.
-pub(crate) fn protect(fd: c_int) {
+pub fn protect_fd(fd: c_int) {
     if let Some((word, bit)) = place(fd) {
         word.fetch_or(bit, Ordering::AcqRel);
     }
 }
 
 /// `fd` is about to be closed.
-pub(crate) fn unprotect(fd: c_int) {
+pub fn unprotect_fd(fd: c_int) {
     if let Some((word, bit)) = place(fd) {
         word.fetch_and(!bit, Ordering::AcqRel);
     }
@@ -71,14 +71,14 @@ mod tests {
 
     #[test]
     fn protected_descriptors_are_found_in_order() {
-        protect(130);
-        protect(4_000);
+        protect_fd(130);
+        protect_fd(4_000);
         assert!(is_ours(130) && !is_ours(131) && !is_ours(-1));
         assert_eq!(next_of_ours(100), Some(130));
         assert_eq!(next_of_ours(131), Some(4_000));
-        unprotect(130);
+        unprotect_fd(130);
         assert_eq!(next_of_ours(-5), Some(4_000));
-        unprotect(4_000);
+        unprotect_fd(4_000);
         assert_eq!(next_of_ours(0), None);
     }
 }

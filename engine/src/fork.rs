@@ -73,7 +73,7 @@ fn prepare_child(engine: &Engine) -> Option<Child> {
     message[1..].copy_from_slice(&slot.to_le_bytes());
     tell_keeper(engine.shared, |fd| sys::send_descriptor(fd, &message, keepers));
     sys::close(keepers);
-    fds::protect(lifeline);
+    fds::protect_fd(lifeline);
     Some(Child { slot, lifeline })
 }
 
@@ -119,7 +119,7 @@ pub(crate) fn check_lifeline(shared: &Shared) {
 
 /// The first process's lifeline.
 pub(crate) fn set_lifeline(fd: c_int) {
-    fds::protect(fd);
+    fds::protect_fd(fd);
     LIFELINE.store(fd, Ordering::Relaxed);
 }
 
@@ -129,7 +129,7 @@ pub fn fork_parent(token: ForkToken, child: Option<libc::pid_t>) {
     if let Some(prepared) = token.child
         && prepared.slot != NO_SLOT
     {
-        fds::unprotect(prepared.lifeline);
+        fds::unprotect_fd(prepared.lifeline);
         sys::close(prepared.lifeline);
         // The keeper sees the end of the lifeline of a child that never was; without it, nobody.
         if let (None, Some(engine)) = (child, crate::get())
@@ -152,7 +152,7 @@ pub fn fork_child(token: ForkToken) {
     setup::START.unlock();
     let (Some(engine), Some(child)) = (crate::get(), token.child) else { return };
     let parents = LIFELINE.swap(child.lifeline, Ordering::Relaxed);
-    fds::unprotect(parents);
+    fds::unprotect_fd(parents);
     sys::close(parents);
     doorbell::forget_pool();
     Engine::set_slot(child.slot);

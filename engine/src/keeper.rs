@@ -98,7 +98,7 @@ pub(crate) fn spawn(engine: &Engine, keeping: Keeping) -> std::io::Result<()> {
         Ok(pid) => {
             sys::wait_unseen(pid);
             sys::close(lifeline);
-            fds::unprotect(bell_fd);
+            fds::unprotect_fd(bell_fd);
             sys::close(bell_fd);
             if shared.keeper.pid.load(Ordering::Acquire) == 0 {
                 return Err(std::io::Error::from_raw_os_error(libc::EAGAIN));

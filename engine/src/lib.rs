@@ -66,7 +66,7 @@ mod world;
 
 pub use crate::engine::Engine;
 pub use crate::epoll::{EpollChange, EpollEntry, EpollError, EpollId, EpollOp};
-pub use crate::fds::{next_protected_fd, protected_fd};
+pub use crate::fds::{next_protected_fd, protect_fd, protected_fd, unprotect_fd};
 pub use crate::file::{File, FileId, Kind, Path, Reason};
 pub use crate::fork::{
     ForkToken, exec_begin, exec_failed, exiting, fork_child, fork_parent, prepare_fork,

@@ -191,8 +191,8 @@ fn build(settings: &Settings) -> Result<Engine, String> {
             -1
         },
     };
-    fds::protect(keeping.lease);
-    fds::protect(keeping.removal);
+    fds::protect_fd(keeping.lease);
+    fds::protect_fd(keeping.removal);
     keeper::spawn(&engine, keeping)
         .map_err(|error| format!("keeper: it cannot be started: {error}; free some processes"))?;
     // From here on the keeper undoes things.

@@ -39,6 +39,7 @@ mod raw;
 mod raw_syscall;
 mod readiness;
 mod signals;
+mod spares;
 mod stamps;
 mod startup;
 mod stdio;

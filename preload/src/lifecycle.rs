@@ -6,8 +6,8 @@
 use crate::descriptors::{self, Entry, Open};
 use crate::errno::{self, Errno};
 use crate::hook::real;
-use crate::policy::{self, KERNEL_LIVE, MAPPED};
-use crate::{guard, memory, raw_syscall, startup};
+use crate::policy::{self, KERNEL_FLAGS, KERNEL_LIVE, MAPPED};
+use crate::{guard, memory, spares, startup};
 use core::ffi::{c_int, c_uint, c_ulong};
 use core::sync::atomic::{AtomicBool, Ordering};
 use engine::{Engine, Kind, Path};
@@ -19,29 +19,32 @@ use stack::socket::{Family, Shutdown};
 /// # Safety
 /// As the C function; likewise for every function here.
 pub unsafe fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
-    // SAFETY: passed on.
-    let fd = unsafe { real::socket(domain, kind, protocol) };
-    if fd < 0 || !guard::ours() {
+    let wanted = if guard::ours() { policy::candidate(domain, kind, protocol) } else { None };
+    let Some(wanted) = wanted else {
+        // SAFETY: passed on.
+        let fd = unsafe { real::socket(domain, kind, protocol) };
+        if guard::ours() {
+            forget(fd);
+        }
         return fd;
-    }
-    forget(fd);
-    if let Some(wanted) = policy::candidate(domain, kind, protocol) {
+    };
+    errno::answer(|| {
+        let engine = startup::engine();
+        let fd = match wanted {
+            Kind::Tcp => descriptors::change(|| spares::socket(domain, kind))?,
+            // SAFETY: passed on.
+            Kind::Udp => errno::check(unsafe { real::socket(domain, kind, protocol) })?,
+        };
+        forget(fd);
         let nonblocking = kind & libc::SOCK_NONBLOCK != 0;
         let flags = if domain == libc::AF_INET6 { MAPPED } else { 0 };
-        errno::answer(|| Ok(adopt_new(startup::engine(), fd, wanted, nonblocking, flags)))
-    } else {
-        fd
-    }
+        adopt_new(engine, fd, wanted, nonblocking, flags);
+        Ok(fd)
+    })
 }
 
 /// Puts a socket of the stack beside the kernel's new one.
-fn adopt_new(
-    engine: &'static Engine,
-    fd: c_int,
-    kind: Kind,
-    nonblocking: bool,
-    flags: u32,
-) -> c_int {
+fn adopt_new(engine: &'static Engine, fd: c_int, kind: Kind, nonblocking: bool, flags: u32) {
     descriptors::change(|| {
         let made = engine.create(kind, Family::V4);
         let id = match made {
@@ -49,6 +52,7 @@ fn adopt_new(
             Err(error) => {
                 // The kernel's socket is complete without us, and this is said, not hidden.
                 guard::say(&format!("a socket stays with the kernel: {error} (tables full?)"));
+                spares::touch(fd);
                 return;
             }
         };
@@ -57,10 +61,10 @@ fn adopt_new(
             file.caller_flags.store(flags, Ordering::Release);
         }
         if descriptors::replace(fd, Entry::Socket(id)).is_none() {
+            spares::touch(fd);
             engine.release(id);
         }
     });
-    fd
 }
 
 /// What a number meant before is gone: its descriptor was closed where no hook sees it.
@@ -72,6 +76,7 @@ pub fn forget(fd: c_int) {
 
 /// Takes the table's entry away and gives back what it held.
 fn drop_entry(fd: c_int) {
+    spares::touch(fd);
     let entry = descriptors::replace(fd, Entry::Kernel);
     let Some(engine) = engine::get() else { return };
     match entry {
@@ -117,10 +122,7 @@ pub unsafe fn close(fd: c_int) -> c_int {
     descriptors::change(|| {
         // The number must mean nothing before the kernel can give it to another thread.
         let entry = descriptors::replace(fd, Entry::Kernel);
-        // Not libc's, in which a cancelled thread would end here and now.
-        // SAFETY: no pointers.
-        let closed = unsafe { raw_syscall::call(libc::SYS_close, [fd as usize, 0, 0, 0, 0, 0]) };
-        let answer = errno::from_raw(closed) as c_int;
+        let answer = errno::from_raw(spares::close(fd)) as c_int;
         let errno = errno::get();
         match (entry, engine::get()) {
             (Some(Entry::Socket(id)), Some(engine)) => engine.release(id),
@@ -208,6 +210,7 @@ fn copy(old: c_int, call: impl FnOnce() -> c_int) -> c_int {
         return call();
     }
     descriptors::change(|| {
+        spares::touch(old);
         let new = call();
         if new >= 0 && new != old {
             let errno = errno::get();
@@ -287,12 +290,30 @@ pub use self::fcntl as fcntl64;
 /// As the C function.
 unsafe fn status_flags(open: &Open, command: c_int, argument: usize) -> c_int {
     const NONBLOCK: usize = libc::O_NONBLOCK as usize;
+    /// What F_SETFL can change besides.
+    const OTHERS: usize =
+        (libc::O_APPEND | libc::O_ASYNC | libc::O_DIRECT | libc::O_NOATIME) as usize;
+    let sets = command == libc::F_SETFL;
+    if sets && argument & OTHERS != 0 {
+        open.mark(KERNEL_FLAGS);
+    }
+    if is_the_stacks_alone(open) {
+        if sets {
+            open.file.set_nonblocking(argument & NONBLOCK != 0);
+            return 0;
+        }
+        return libc::O_RDWR | if open.file.nonblocking() { libc::O_NONBLOCK } else { 0 };
+    }
     // SAFETY: passed on.
     unsafe {
-        if command == libc::F_SETFL {
+        if sets {
+            if argument & OTHERS != 0 {
+                spares::touch(open.fd);
+            }
             let forced = if never_blocks_in_kernel(open) { NONBLOCK } else { 0 };
             let answer = real::fcntl(open.fd, command, argument | forced);
             if answer == 0 {
+                spares::note_nonblocking(open.fd, (argument | forced) & NONBLOCK != 0);
                 open.file.set_nonblocking(argument & NONBLOCK != 0);
                 open.file.set_async(argument & libc::O_ASYNC as usize != 0, open.fd);
             }
@@ -305,6 +326,12 @@ unsafe fn status_flags(open: &Open, command: c_int, argument: usize) -> c_int {
         let nonblocking = if open.file.nonblocking() { libc::O_NONBLOCK } else { 0 };
         answer & !libc::O_NONBLOCK | nonblocking
     }
+}
+
+/// Whether the kernel's half of the socket does nothing and never will, so that its status flags
+/// need not be what the program chose.
+fn is_the_stacks_alone(open: &Open) -> bool {
+    open.file.kind() == Kind::Tcp && open.file.path() == Path::Stack && !open.has(KERNEL_FLAGS)
 }
 
 const F_SETSIG: c_int = 10;
@@ -326,6 +353,7 @@ struct Owner {
 unsafe fn set_owner(fd: c_int, command: c_int, argument: usize) -> c_int {
     const F_OWNER_TID: c_int = 0;
     const F_OWNER_PGRP: c_int = 2;
+    spares::touch(fd);
     // SAFETY: passed on.
     let answer = unsafe { real::fcntl(fd, command, argument) };
     if let (0, Some(open)) = (answer, descriptors::any_socket(fd)) {
@@ -388,19 +416,23 @@ unsafe fn socket_ioctl(open: &Open, request: c_ulong, argument: usize) -> c_int 
         }
         // SAFETY: it can be read.
         let on = unsafe { *value } != 0;
-        // SAFETY: a pointer to an int of ours, or the program's.
-        let answer = unsafe {
-            let mut forced: c_int = c_int::from(on || never_blocks_in_kernel(open));
-            real::ioctl(open.fd, request, (&raw mut forced) as usize)
-        };
         open.file.set_nonblocking(on);
-        return answer;
+        if is_the_stacks_alone(open) {
+            return 0;
+        }
+        let forced = on || never_blocks_in_kernel(open);
+        let mut value = c_int::from(forced);
+        spares::note_nonblocking(open.fd, forced);
+        // SAFETY: a pointer to an int of ours.
+        return unsafe { real::ioctl(open.fd, request, (&raw mut value) as usize) };
     }
     let known = memory::readable(value, size_of::<c_int>()).is_ok();
     // SAFETY: it can be read.
     let given = if known { unsafe { *value } } else { 0 };
     if open.file.path() == Path::Kernel || matches!(request, libc::FIOASYNC | FIOSETOWN | SIOCSPGRP)
     {
+        open.mark(KERNEL_FLAGS);
+        spares::touch(open.fd);
         // SAFETY: passed on.
         let answer = unsafe { real::ioctl(open.fd, request, argument) };
         match request {

@@ -8,7 +8,7 @@ use crate::errno::{self, Errno};
 use crate::hook::real;
 use crate::mapped::Target;
 use crate::policy::{self, BOUND_STACK, CONNECTING, MAPPED};
-use crate::{guard, lifecycle, messages, stream, waiting};
+use crate::{guard, lifecycle, messages, spares, stream, waiting};
 use core::ffi::c_int;
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use core::sync::atomic::Ordering;
@@ -77,6 +77,7 @@ fn bind_to(open: &Open, local: SocketAddrV4) -> Result<c_int, Errno> {
 
 /// The kernel judges before the stack gives up its half.
 fn bind_in_kernel(open: &Open, local: SocketAddr, reason: Reason) -> Result<c_int, Errno> {
+    spares::touch(open.fd);
     let (storage, len) = address::encode(open.present(local));
     // SAFETY: an address of ours.
     errno::check(unsafe { real::bind(open.fd, (&raw const storage).cast(), len) })?;
@@ -124,6 +125,7 @@ pub unsafe fn listen(fd: c_int, backlog: c_int) -> c_int {
 
 /// The kernel's half listens; it never blocks from now on, because accept asks both halves.
 fn listen_in_kernel(open: &Open, backlog: c_int) -> Result<(), Errno> {
+    spares::touch(open.fd);
     // SAFETY: the descriptor is a kernel socket.
     unsafe {
         errno::check(real::listen(open.fd, backlog))?;
@@ -427,8 +429,8 @@ fn accept_in_stack(open: &Open, out: AddressOut, flags: c_int) -> Result<Option<
     if !open.engine.has_connections(open.id)? {
         return Ok(None);
     }
-    // SAFETY: socket(2) with flags of socket(2).
-    let fd = errno::check(unsafe { real::socket(open.domain(), libc::SOCK_STREAM | flags, 0) })?;
+    let fd = descriptors::change(|| spares::socket(open.domain(), libc::SOCK_STREAM | flags))?;
+    lifecycle::forget(fd);
     let accepted = descriptors::change(|| {
         let (id, peer) = open.engine.accept(open.id, Wait::No)?;
         if let Some(file) = open.engine.file(id) {
@@ -454,7 +456,7 @@ fn accept_in_stack(open: &Open, out: AddressOut, flags: c_int) -> Result<Option<
                 Ok(Some(fd))
             }
             Err(error) => {
-                real::close(fd);
+                descriptors::change(|| spares::close(fd));
                 if error == Error::WouldBlock { Ok(None) } else { Err(error.into()) }
             }
         }

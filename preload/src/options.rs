@@ -7,11 +7,11 @@
 use crate::descriptors::{self, Open};
 use crate::errno::{self, Errno};
 use crate::hook::real;
-use crate::memory;
 use crate::option_table::{Special, Treatment, treatment};
 use crate::policy::{self, TIMESTAMP_NS};
 use crate::stamps;
 use crate::tcp_info;
+use crate::{memory, spares};
 use core::ffi::{c_int, c_void};
 use engine::{Kind, Path, Reason};
 use libc::{socklen_t, timeval};
@@ -338,6 +338,7 @@ impl Given {
     /// # Safety
     /// The pointer is the program's.
     unsafe fn to_kernel(&self, fd: c_int) -> Result<c_int, Errno> {
+        spares::touch(fd);
         // SAFETY: passed on.
         errno::check(unsafe { real::setsockopt(fd, self.level, self.name, self.value, self.len) })
     }

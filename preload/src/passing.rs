@@ -6,7 +6,7 @@
 
 use crate::descriptors::{self, Entry};
 use crate::hook::real;
-use crate::{guard, lifecycle};
+use crate::{guard, lifecycle, spares};
 use core::ffi::{c_int, c_void};
 use engine::Engine;
 use libc::{cmsghdr, msghdr, socklen_t};
@@ -67,6 +67,7 @@ pub unsafe fn send(message: *const msghdr, call: impl FnOnce() -> isize) -> isiz
     // SAFETY: as the caller says.
     unsafe {
         for_each_descriptor(&*message, |fd| {
+            spares::touch(fd);
             if let (Entry::Socket(id), Some(cookie)) = (descriptors::get(fd), cookie(fd))
                 && engine.pass(id, cookie).is_ok()
             {

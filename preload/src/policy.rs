@@ -8,7 +8,7 @@ use crate::address::{self, Address};
 use crate::descriptors::{self, Entry, Open};
 use crate::errno::{self, Errno};
 use crate::hook::real;
-use crate::startup;
+use crate::{spares, startup};
 use control::rules::{Direction, Path as Side, Protocol, Question};
 use control::settings::Loopback;
 use core::ffi::c_int;
@@ -28,6 +28,9 @@ pub const CONNECTING: u32 = 4;
 pub const TIMESTAMP_NS: u32 = 8;
 /// The kernel's half is bound.
 pub const KERNEL_BOUND: u32 = 16;
+
+/// Status flags were set that only the kernel's half has (fcntl(2), `F_SETFL`).
+pub const KERNEL_FLAGS: u32 = 64;
 
 /// An `AF_INET6` socket, whose IPv4 half the stack may carry.
 pub const MAPPED: u32 = 32;
@@ -178,6 +181,7 @@ impl Open {
 /// its new state, then the epoll sets that watched it watch the kernel's half. (The other way
 /// round they would report the hang-up of an unconnected kernel socket.)
 pub fn hand_over<R>(open: &Open, reason: Reason, act: impl FnOnce() -> R) -> R {
+    spares::touch(open.fd);
     let entries = watchers(open);
     open.engine.surrender(open.id, reason);
     // A call that would block is not waited for here: its epoll entries must be in place before.
@@ -251,6 +255,7 @@ pub fn bind_both(open: &Open, local: SocketAddrV4) -> Result<(), Errno> {
 
 /// Binds the kernel's half; its port.
 fn bind_kernel(open: &Open, local: SocketAddrV4) -> Result<u16, Errno> {
+    spares::touch(open.fd);
     let (mut storage, mut len) = address::encode(open.present(SocketAddr::V4(local)));
     let at = (&raw mut storage).cast::<libc::sockaddr>();
     // SAFETY: a valid address, which getsockname overwrites with one of the same length.

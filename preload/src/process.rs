@@ -8,7 +8,7 @@ use crate::descriptors::{self, Entry};
 use crate::errno;
 use crate::guard;
 use crate::hook::real;
-use crate::signals;
+use crate::{signals, spares};
 use core::arch::naked_asm;
 use core::cell::{Cell, UnsafeCell};
 use core::ffi::{c_char, c_int};
@@ -50,6 +50,7 @@ pub fn init() {
 unsafe extern "C" fn before_fork() {
     if guard::ours() {
         descriptors::begin_fork();
+        spares::share_with_child();
         PREPARED.put(engine::prepare_fork());
     }
 }
@@ -76,6 +77,7 @@ unsafe extern "C" fn in_child() {
         && let Some(token) = PREPARED.take()
     {
         engine::fork_child(token);
+        spares::leave_to_parent();
         descriptors::forget_waiters();
         descriptors::end_fork_in_child();
     }

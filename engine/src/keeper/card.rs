@@ -29,7 +29,7 @@ impl State {
     /// The card is to be taken out, or was reset: connections end, and every process lets go of it.
     pub(super) fn lose_card(&mut self, why: Gone) {
         sys::close(self.removal);
-        fds::unprotect(self.removal);
+        fds::unprotect_fd(self.removal);
         self.removal = -1;
         let Ok(mut held) = self.shared.enter() else { return };
         held.change();
