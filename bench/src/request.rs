@@ -29,7 +29,7 @@ pub struct Args {
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "redis,redis-pipeline,nginx,nginx-close,memcached"
+        default_value = "redis,redis-pipeline,nginx,nginx-memory,nginx-close,memcached"
     )]
     work: Vec<Work>,
     /// Connections of the load
@@ -53,8 +53,10 @@ enum Work {
     Redis,
     /// redis-benchmark, GET, 16 requests at a time
     RedisPipeline,
-    /// wrk, 1 KiB from nginx, connections kept
+    /// wrk, 1 KiB that nginx reads from a file, connections kept
     Nginx,
+    /// wrk, 1 KiB that nginx has in its memory, connections kept
+    NginxMemory,
     /// wrk, 1 KiB from nginx, a connection for each request
     NginxClose,
     /// memcached, `get` of 64 octets
@@ -68,6 +70,7 @@ impl Work {
             Work::Redis => "redis GET, no pipeline",
             Work::RedisPipeline => "redis GET, pipeline 16",
             Work::Nginx => "nginx 1 KiB, connections kept",
+            Work::NginxMemory => "nginx 1 KiB from memory, connections kept",
             Work::NginxClose => "nginx 1 KiB, new connection each",
             Work::Memcached if threads > 1 => {
                 return format!("memcached get, 64 octets, {threads} threads, {clients} clients");
@@ -80,7 +83,7 @@ impl Work {
     fn programs(self) -> &'static [&'static str] {
         match self {
             Work::Redis | Work::RedisPipeline => &["redis-server", "redis-benchmark"],
-            Work::Nginx | Work::NginxClose => &["nginx", "wrk"],
+            Work::Nginx | Work::NginxMemory | Work::NginxClose => &["nginx", "wrk"],
             Work::Memcached => &["memcached"],
         }
     }
@@ -93,7 +96,7 @@ impl Work {
     fn port(self) -> u16 {
         match self {
             Work::Redis | Work::RedisPipeline => 6379,
-            Work::Nginx | Work::NginxClose => 8080,
+            Work::Nginx | Work::NginxMemory | Work::NginxClose => 8080,
             Work::Memcached => 11_211,
         }
     }
@@ -185,7 +188,9 @@ fn server_words(bench: &Bench, work: Work, at: IpAddr, threads: u32) -> Vec<Stri
             "--port",
             &port,
         ],
-        Work::Nginx | Work::NginxClose => vec!["nginx", "-c", &configuration],
+        Work::Nginx | Work::NginxMemory | Work::NginxClose => {
+            vec!["nginx", "-c", &configuration]
+        }
         Work::Memcached => {
             vec!["memcached", "-u", "root", "-l", &at, "-p", &port, "-U", "0", "-t", &threads]
         }
@@ -199,7 +204,8 @@ fn nginx_file(bench: &Bench) -> String {
 
 fn prepare_nginx(bench: &Bench) -> Result<()> {
     let root = bench.directory().display().to_string();
-    std::fs::write(bench.directory().join("1k"), "x".repeat(1024))?;
+    let content = "x".repeat(1024);
+    std::fs::write(bench.directory().join("1k"), &content)?;
     std::fs::write(
         bench.directory().join("nginx.conf"),
         format!(
@@ -208,7 +214,8 @@ fn prepare_nginx(bench: &Bench) -> Result<()> {
              http {{ access_log off; keepalive_requests 100000000; sendfile off;\n\
              client_body_temp_path {root}/t1; proxy_temp_path {root}/t2;\n\
              fastcgi_temp_path {root}/t3; uwsgi_temp_path {root}/t4; scgi_temp_path {root}/t5;\n\
-             server {{ listen 8080 backlog=12000; root {root}; }} }}\n"
+             server {{ listen 8080 backlog=12000; root {root};\n\
+             location = /memory {{ return 200 \"{content}\"; }} }} }}\n"
         ),
     )?;
     Ok(())
@@ -239,7 +246,8 @@ fn load_words(work: Work, at: IpAddr, args: &Args) -> Vec<String> {
     let (at, port) = (at.to_string(), work.port().to_string());
     let clients = args.clients.to_string();
     let seconds = format!("{}s", args.seconds.ceil());
-    let url = format!("http://{at}:{port}/1k");
+    let page = if work == Work::NginxMemory { "memory" } else { "1k" };
+    let url = format!("http://{at}:{port}/{page}");
     let requests = asked_of_redis(work, args).to_string();
     let pipeline = work.pipeline().to_string();
     let words: Vec<&str> = match work {
@@ -259,7 +267,9 @@ fn load_words(work: Work, at: IpAddr, args: &Args) -> Vec<String> {
             &pipeline,
             "--csv",
         ],
-        Work::Nginx => vec!["wrk", "-t", "1", "-c", &clients, "-d", &seconds, &url],
+        Work::Nginx | Work::NginxMemory => {
+            vec!["wrk", "-t", "1", "-c", &clients, "-d", &seconds, &url]
+        }
         Work::NginxClose => {
             vec!["wrk", "-t", "1", "-c", &clients, "-d", &seconds, "-H", "Connection: close", &url]
         }

@@ -11,6 +11,7 @@ mod memcached;
 mod open_loop;
 mod ping;
 mod raw;
+mod shares;
 mod short;
 mod stream;
 
