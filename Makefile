@@ -24,6 +24,7 @@ setup-build:
 build: export RUSTFLAGS += -Cprofile-use=$(CURDIR)/preload/onwire.profdata -Cllvm-args=-no-pgo-warn-mismatch
 build: setup-build
 	$(CARGO) build --release --locked -p onwire-cli -p onwire-preload -p onwire-bench
+	@scripts/profile.sh --check || true
 
 profile: setup
 	@scripts/profile.sh

@@ -2,10 +2,29 @@
 # Measures anew which paths through the library are hot: builds it with counters, runs programs on it,
 # and writes what was counted to preload/onwire.profdata, by which `make build` lays the code out
 # (profile-guided optimization; about a tenth of a round trip). Code that has changed since is compiled
-# without, so this is worth doing before a release and after a change of the stack's paths.
+# without, so this is worth doing before a release and after a change of the stack's paths. It must be done
+# when a crate gets another version or dependency: all its functions have other names then.
 # As root, on two cores; takes about five minutes.
+#
+# With --check: whether what was counted belongs to what `make build` has just built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+compiler=preload/onwire.profdata.rustc
+if [ "${1-}" = --check ]; then
+    if [ "$(rustc --version)" != "$(cat "$compiler")" ]; then
+        echo "onwire: $(rustc --version) cannot use preload/onwire.profdata, which is of $(cat "$compiler"): a tenth slower" >&2
+        exit 0
+    fi
+    functions() { grep -aoE '_ZN(5stack|6engine|6onwire)[A-Za-z0-9_.$]*17h[0-9a-f]{16}E' | sort -u; }
+    all=$(nm target/release/libonwire.so | functions | wc -l)
+    known=$(comm -12 <(nm target/release/libonwire.so | functions) <(functions <preload/onwire.profdata) | wc -l)
+    echo "the profile knows $known of the library's $all functions"
+    # Half of them are never called while it is made.
+    [ $((known * 4)) -gt "$all" ] && exit 0
+    echo "onwire: preload/onwire.profdata is of another build (names follow versions and dependencies): make profile" >&2
+    exit 1
+fi
 [ "$(id -u)" = 0 ] || { echo "onwire: the measured programs run in network namespaces: run it as root" >&2; exit 2; }
 scripts/setup.sh test
 
@@ -46,4 +65,5 @@ unshare --net bash -c '
     kill %1; wait'
 
 "$profdata" merge --sparse -o preload/onwire.profdata "$raw"/*.profraw
+rustc --version >"$compiler"
 ls -l preload/onwire.profdata

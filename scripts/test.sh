@@ -117,6 +117,7 @@ steps() {
     step format 300 cargo fmt --all --check
     step clippy 600 cargo clippy --workspace --all-targets --locked -- -D warnings
     step build 900 make --no-print-directory build
+    step profile 60 scripts/profile.sh --check
     unit_tests
     # The same seeds each time, so that only a change of ours turns this red: others by hand.
     step fuzz 300 env FUZZ_SEED="${FUZZ_SEED:-1}" scripts/fuzz.sh 60
