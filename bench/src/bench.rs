@@ -2,6 +2,7 @@
 //! program is started in them.
 
 use crate::children::{Program, check_interrupted, end_cleanly_on_signals};
+use crate::distance::Apart;
 use crate::latency::Stack;
 use crate::namespaces::{self, FRAME_INTERFACE, Namespaces, Side};
 use crate::onwire::Onwire;
@@ -162,6 +163,7 @@ pub struct Bench {
     wires: Cell<u32>,
     settings: Vec<(String, String)>,
     on: RefCell<Option<String>>,
+    apart: Cell<Option<Apart>>,
 }
 
 impl Bench {
@@ -179,6 +181,7 @@ impl Bench {
             wires: Cell::new(0),
             settings: Vec::new(),
             on: RefCell::default(),
+            apart: Cell::default(),
         })
     }
 
@@ -198,6 +201,16 @@ impl Bench {
     /// What onwire's engines run on, if one was asked.
     pub fn on(&self) -> Option<String> {
         self.on.borrow().clone()
+    }
+
+    /// How far apart the cores were while something was measured.
+    pub fn apart(&self) -> Option<Apart> {
+        self.apart.get()
+    }
+
+    /// From now on they were that far apart.
+    pub fn set_apart(&self, apart: Apart) {
+        self.apart.set(Some(apart));
     }
 
     /// The core of one end.

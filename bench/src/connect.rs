@@ -37,7 +37,7 @@ pub struct Args {
 /// Measures and prints.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let onwire = args.ways.onwire(&args.common)?;
-    let machine = Machine::look();
+    let mut machine = Machine::look();
     let mut bench = Bench::set_up(&args.common)?;
     bench.end_time_wait_soon();
     let ways = &args.ways.only;
@@ -48,13 +48,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         times.push(Histogram::new()?);
     }
     in_turns(
+        &bench,
         args.common.rounds,
         ways,
         |way| way.name().to_owned(),
         |&way| {
-            let measured = with_stack(&bench, onwire.as_ref(), (way, args.ways.link), |stack| {
+            with_stack(&bench, onwire.as_ref(), (way, args.ways.link), |stack| {
                 measure(&bench, stack, way, args)
-            })?;
+            })
+        },
+        |&way, measured| {
             let index =
                 ways.iter().position(|one| *one == way).context("a way that is not there")?;
             figures.add(way, measured.count() as f64 / args.seconds);
@@ -62,6 +65,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             Ok(())
         },
     )?;
+    machine.cores_apart = bench.apart();
     figures.compare(true);
     let series: Vec<Series> = ways
         .iter()

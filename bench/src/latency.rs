@@ -2,6 +2,7 @@
 
 use crate::bench::{Bench, Common, Link, PATIENCE, Wire};
 use crate::children::Program;
+use crate::distance::in_one_place;
 use crate::histogram::Histogram;
 use crate::machine::Machine;
 use crate::namespaces::{Namespaces, Side};
@@ -148,7 +149,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.sockperf {
         crate::bench::find_on_path("sockperf").context("--sockperf")?;
     }
-    let machine = Machine::look();
+    let mut machine = Machine::look();
     let bench = Bench::set_up(&args.common)?;
     let mut rows: Vec<Row> = Vec::new();
     for &mode in &modes {
@@ -157,11 +158,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     for round in 1..=args.common.rounds {
         for row in &mut rows {
             eprintln!("round {round} of {}: {}", args.common.rounds, row.mode.name());
-            let measured = measure(&bench, onwire.as_ref(), row.mode, effort)
+            let mode = row.mode;
+            let measured = in_one_place(&bench, || measure(&bench, onwire.as_ref(), mode, effort))
                 .with_context(|| format!("{}, round {round}", row.mode.name()))?;
             row.add(&measured);
         }
     }
+    machine.cores_apart = bench.apart();
     let cores = (bench.core(Side::Server), bench.core(Side::Client));
     drop(bench);
     let report = LatencyReport::new(machine, cores, effort, args.common.rounds, rows);

@@ -12,6 +12,7 @@ use crate::role::{Outcome, Protocol};
 use crate::ways::{Way, in_turns, with_stack};
 use anyhow::{Context, Result};
 use serde_json::json;
+use std::cell::RefCell;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -44,32 +45,35 @@ impl Row {
 /// Measures and prints.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let onwire = crate::onwire::Onwire::find(args.common.onwire.as_deref())?;
-    let machine = Machine::look();
+    let mut machine = Machine::look();
     let bench = Bench::set_up(&args.common)?;
-    let mut rows = Vec::new();
+    let rows = RefCell::new(Vec::new());
     for &size in &args.size {
         for &rate in &args.rate {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 for way in WAYS {
                     let (times, medians) = (Histogram::new()?, Vec::new());
                     let row = Row { way, protocol, size, rate, times, medians, sent: 0, lost: 0 };
-                    rows.push(row);
+                    rows.borrow_mut().push(row);
                 }
             }
         }
     }
     let link = *args.link.first().context("no link")?;
-    let indices: Vec<usize> = (0..rows.len()).collect();
-    let names: Vec<String> = rows.iter().map(Row::name).collect();
+    let indices: Vec<usize> = (0..rows.borrow().len()).collect();
     in_turns(
+        &bench,
         args.common.rounds,
         &indices,
-        |&index| names[index].clone(),
+        |&index| rows.borrow()[index].name(),
         |&index| {
-            let row = &mut rows[index];
-            let measured = with_stack(&bench, Some(&onwire), (row.way, link), |stack| {
+            let row = &rows.borrow()[index];
+            with_stack(&bench, Some(&onwire), (row.way, link), |stack| {
                 measure(&bench, stack, row, args)
-            })?;
+            })
+        },
+        |&index, measured| {
+            let row = &mut rows.borrow_mut()[index];
             row.medians.push(micros(measured.times.median()));
             row.times.merge(&measured.times);
             row.lost += measured.lost;
@@ -77,6 +81,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             Ok(())
         },
     )?;
+    let rows = rows.into_inner();
+    machine.cores_apart = bench.apart();
     let json = json!({
         "machine": machine,
         "on": bench.on(),

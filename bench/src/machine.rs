@@ -1,5 +1,6 @@
 //! What a measurement ran on: a figure without it says nothing.
 
+use crate::distance::Apart;
 use serde::Serialize;
 use std::fs::read_to_string;
 
@@ -16,6 +17,8 @@ pub struct Machine {
     hugepage_kb: u64,
     memory_kb: u64,
     load: String,
+    /// How far apart the two cores were.
+    pub cores_apart: Option<Apart>,
 }
 
 impl Machine {
@@ -49,6 +52,7 @@ impl Machine {
             hugepage_kb: number("Hugepagesize:"),
             memory_kb: number("MemTotal:"),
             load: small("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" "),
+            cores_apart: None,
         }
     }
 
@@ -60,7 +64,7 @@ impl Machine {
         };
         format!(
             "kernel {}, {}{}, {} cores, clock {}\n\
-             hugepages {hugepages}, memory {} MB, mitigations {}, load {}",
+             hugepages {hugepages}, memory {} MB, mitigations {}, load {}{}",
             self.kernel,
             self.cpu,
             if self.hypervisor { " in a virtual machine" } else { "" },
@@ -69,6 +73,7 @@ impl Machine {
             self.memory_kb / 1024,
             self.mitigations,
             self.load,
+            self.cores_apart.map(|apart| format!("\n{apart}")).unwrap_or_default(),
         )
     }
 }

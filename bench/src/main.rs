@@ -11,6 +11,7 @@
 mod bench;
 mod children;
 mod connect;
+mod distance;
 mod figures;
 mod histogram;
 mod impair;

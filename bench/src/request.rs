@@ -105,7 +105,7 @@ impl Work {
 /// Measures and prints.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let onwire = args.ways.onwire(&args.common)?;
-    let machine = Machine::look();
+    let mut machine = Machine::look();
     for program in args.work.iter().flat_map(|work| work.programs()) {
         find_on_path(program).context("choose others with --work, or install it")?;
     }
@@ -127,13 +127,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         (0..args.work.len()).flat_map(|work| ways.iter().map(move |&way| (work, way))).collect();
     let name =
         |&(work, way): &(usize, Way)| format!("{}: {}", way.name(), args.work[work].title(args));
-    in_turns(args.common.rounds, &modes, name, |&(work, way)| {
-        let rate = with_stack(&bench, onwire.as_ref(), (way, args.ways.link), |stack| {
+    let measure = |&(work, way): &(usize, Way)| {
+        with_stack(&bench, onwire.as_ref(), (way, args.ways.link), |stack| {
             measure(&bench, stack, args.work[work], args)
-        })?;
+        })
+    };
+    in_turns(&bench, args.common.rounds, &modes, name, measure, |&(work, way), rate| {
         all[work].add(way, rate);
         Ok(())
     })?;
+    machine.cores_apart = bench.apart();
     all.iter_mut().for_each(|figures| figures.compare(true));
     let page = Page {
         on: bench.on(),

@@ -65,7 +65,7 @@ type Costs = BTreeMap<(usize, u32), Cost>;
 /// Measures and prints.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let onwire = args.ways.onwire(&args.common)?;
-    let machine = Machine::look();
+    let mut machine = Machine::look();
     let mut bench = Bench::set_up(&args.common)?;
     // A socket for each and one for each being opened; tables are reserved, not touched.
     let most = args.connections.iter().max().copied().unwrap_or(0);
@@ -79,11 +79,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         counts.iter().flat_map(|&count| (0..ways.len()).map(move |way| (way, count))).collect();
     let mut costs = Costs::new();
     let name = |&(way, count): &(usize, u32)| format!("{}, {count} idle", ways[way].name());
-    in_turns(args.common.rounds, &modes, name, |&(way, count)| {
+    let measure = |&(way, count): &(usize, u32)| {
         let carried = (ways[way], args.ways.link);
-        let found = with_stack(&bench, onwire.as_ref(), carried, |stack| {
+        with_stack(&bench, onwire.as_ref(), carried, |stack| {
             measure(&bench, stack, ways[way], count, args)
-        })?;
+        })
+    };
+    in_turns(&bench, args.common.rounds, &modes, name, measure, |&(way, count), found| {
         let cost = costs.entry((way, count)).or_default();
         cost.round_trips_us.push(found.times.median() as f64 / 1e3);
         if count > 0 {
@@ -95,6 +97,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
         Ok(())
     })?;
+    machine.cores_apart = bench.apart();
     let json = json!({
         "machine": machine,
         "on": bench.on(),

@@ -79,7 +79,7 @@ impl Work {
 /// Measures and prints.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let onwire = args.ways.onwire(&args.common)?;
-    let machine = Machine::look();
+    let mut machine = Machine::look();
     let bench = Bench::set_up(&args.common)?;
     // A stream's ends block: there is one way of the kernel's.
     let wanted = |way: &&Way| match way {
@@ -97,13 +97,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let modes: Vec<(usize, Way)> =
         (0..works.len()).flat_map(|work| ways.iter().map(move |&way| (work, way))).collect();
     let name = |&(work, way): &(usize, Way)| format!("{}, {}", way.name(), works[work].title());
-    in_turns(args.common.rounds, &modes, name, |&(work, way)| {
-        let rate = with_stack(&bench, onwire.as_ref(), (way, args.ways.link), |stack| {
+    let measure = |&(work, way): &(usize, Way)| {
+        with_stack(&bench, onwire.as_ref(), (way, args.ways.link), |stack| {
             stream(&bench, stack, works[work], args)
-        })?;
+        })
+    };
+    in_turns(&bench, args.common.rounds, &modes, name, measure, |&(work, way), rate| {
         all[work].add(way, rate);
         Ok(())
     })?;
+    machine.cores_apart = bench.apart();
     all.iter_mut().for_each(|figures| figures.compare(true));
     let mut text = format!("writes of {} octets\n\n", args.block);
     text.extend(all.iter().map(|figures| figures.table() + "\n"));

@@ -1,6 +1,7 @@
 //! The ways in which a measured program's sockets are carried, side by side in one run.
 
 use crate::bench::{Bench, Common, Link, Wire};
+use crate::distance::in_one_place;
 use crate::latency::Stack;
 use crate::onwire::Onwire;
 use crate::role::Waiting;
@@ -72,18 +73,22 @@ impl Ways {
     }
 }
 
-/// Measures every mode once in each round, in turns, and says which.
-pub fn in_turns<M>(
+/// Measures every mode once in each round, in turns, and says which. What counts is recorded: see
+/// [`in_one_place`].
+pub fn in_turns<M, R>(
+    bench: &Bench,
     rounds: u32,
     modes: &[M],
     name: impl Fn(&M) -> String,
-    mut measure: impl FnMut(&M) -> Result<()>,
+    mut measure: impl FnMut(&M) -> Result<R>,
+    mut record: impl FnMut(&M, R) -> Result<()>,
 ) -> Result<()> {
     for round in 1..=rounds {
         for mode in modes {
             let name = name(mode);
             eprintln!("round {round} of {rounds}: {name}");
-            measure(mode).with_context(|| format!("{name}, round {round}"))?;
+            let measured = in_one_place(bench, || measure(mode));
+            record(mode, measured.with_context(|| format!("{name}, round {round}"))?)?;
         }
     }
     Ok(())

@@ -225,6 +225,7 @@ impl<D: Device> Shard<D> {
         let mtu = config.mtu.min(device.mtu());
         let room = device.allocate().map_or(usize::from(mtu), |buffer| buffer.tailroom());
         let piece = u16::try_from(room).unwrap_or(u16::MAX).max(mtu);
+        let buffers = device.available();
         let capacity = &config.capacity;
         let loopback_limit = capacity.loopback_frames;
         let offloads = device.offloads();
@@ -257,6 +258,7 @@ impl<D: Device> Shard<D> {
             device,
         };
         shard.tcp.set_share(config.share);
+        shard.tcp.bound_memory(buffers, room);
         shard
     }
 

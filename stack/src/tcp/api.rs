@@ -117,7 +117,7 @@ impl<B: Buffer> Tcp<B> {
     fn clear_connection(&mut self, index: u32) {
         let Some(socket) = self.sockets.at_mut(index) else { return };
         if let Kind::Connected(c) = &mut socket.kind {
-            c.clear(&mut self.pool, &mut self.rare);
+            c.clear(&mut self.pool, &mut self.rare, self.option_sets.get(socket.options));
             socket.kind = Kind::Idle;
             self.connected -= 1;
         }
@@ -579,7 +579,9 @@ impl super::connection::Connection {
         if now.keepalive != before.keepalive || now.keepalive_idle != before.keepalive_idle {
             self.arm_keepalive(env);
         }
-        if now.receive_buffer != before.receive_buffer {
+        let receive_buffer = |o: &Options| (o.receive_buffer, o.receive_buffer_locked);
+        if receive_buffer(now) != receive_buffer(before) {
+            env.rare.receive_room.give_back(self.receive.grown(before));
             self.receive.limit = now.receive_buffer;
         }
         if now.send_buffer != before.send_buffer {

@@ -11,6 +11,7 @@ use super::opening::early::Outcome;
 use super::path::Paths;
 use super::queue::Pool;
 use super::receive::Receiver;
+use super::receive::autotune::Room;
 use super::receive::report::Report;
 use super::recovery::Recovery;
 use super::reply::{Replies, Reply};
@@ -89,6 +90,10 @@ pub(crate) struct Env<'e, 'c, A: Allocator> {
 pub(crate) struct Rare {
     pub challenge: ChallengeBudget,
     pub paths: Paths,
+    /// For receive buffers that grow.
+    pub receive_room: Room,
+    /// Half of the packet buffers.
+    pub half_of_pool: usize,
     pub reports: Loans<Report>,
     pub troubles: Loans<Troubles>,
     pub boards: Boards,
@@ -99,6 +104,8 @@ impl Rare {
         Rare {
             challenge: ChallengeBudget::new(),
             paths: Paths::new(sockets, mtu),
+            receive_room: Room::UNBOUNDED,
+            half_of_pool: 0,
             reports: Loans::new(sockets),
             troubles: Loans::new(sockets),
             boards: Boards::new(sockets),
@@ -247,7 +254,9 @@ impl Connection {
         // Until data comes, the beginning counts (`tcpi_last_data_recv`).
         connection.receive.ack.last_data = now;
         connection.send.not_sent_limit = not_sent_limit(options, config);
-        connection.tune_send_buffer(options, config);
+        if let Some(limit) = connection.wanted_send_buffer(options, config) {
+            connection.send.limit = limit;
+        }
         connection
     }
 
@@ -272,18 +281,29 @@ impl Connection {
             .saturating_sub(self.send.unsent_octets())
     }
 
-    /// Grows the send buffer so that it holds two congestion windows (Linux: `tcp_sndbuf_expand`).
-    pub fn tune_send_buffer(&mut self, options: &Options, config: &TcpConfig) {
+    /// Grows the send buffer so that it holds two congestion windows (Linux: `tcp_sndbuf_expand`),
+    /// unless what all connections send has half of the packet buffers already (`tcp_mem`).
+    pub fn grow_send_buffer<A: Allocator>(&mut self, env: &mut Env<'_, '_, A>) {
+        if let Some(limit) = self.wanted_send_buffer(env.options, env.config)
+            && (env.options.send_buffer_locked
+                || env.cx.allocator.has_more_than(env.rare.half_of_pool))
+        {
+            self.send.limit = limit;
+        }
+    }
+
+    /// What the send buffer should be, if not what it is.
+    fn wanted_send_buffer(&self, options: &Options, config: &TcpConfig) -> Option<u32> {
+        let limit = self.send.limit;
         if options.send_buffer_locked {
-            self.send.limit = options.send_buffer;
-            return;
+            return (options.send_buffer != limit).then_some(options.send_buffer);
         }
         let packets = self.window.cwnd.max(super::congestion::INITIAL_WINDOW).max(4);
         // A full segment and its headers in memory that comes in powers of two, and bookkeeping.
         let each = (self.send.mss + 640).next_power_of_two() + 256;
         let wanted = packets.saturating_mul(2).saturating_mul(each);
-        self.send.limit =
-            self.send.limit.max(wanted).min(config.send_buffer.max.max(self.send.limit));
+        let wanted = wanted.min(config.send_buffer.max);
+        (wanted > limit).then_some(wanted)
     }
 
     /// Ends the connection here; `error` is what the program is told.
@@ -300,7 +320,8 @@ impl Connection {
     }
 
     /// Gives its memory back, but for what [`Connection::finish`] leaves to be seen.
-    pub fn clear<B>(&mut self, pool: &mut Pool<B>, rare: &mut Rare) {
+    pub fn clear<B>(&mut self, pool: &mut Pool<B>, rare: &mut Rare, options: &Options) {
+        rare.receive_room.give_back(self.receive.grown(options));
         self.receive.clear(pool, &mut rare.reports);
         self.send.clear(pool);
         rare.troubles.give_back(&mut self.stats.troubles);

@@ -2,6 +2,7 @@
 
 use super::connection::{Connection, Established, Pending};
 use super::receive::Urgent;
+use super::receive::autotune::Room;
 use super::receive::reader::Scatter;
 use super::reply::Reply;
 use super::segment::Flags;
@@ -141,7 +142,8 @@ impl<B: Buffer> Tcp<B> {
             self.stamps.note_read(id.0.index(), c.receive.copied + peeked);
         }
         if !flags.peek {
-            c.after_read(cx.now, self.option_sets.get(socket.options), most);
+            let room = &mut self.rare.receive_room;
+            c.after_read(cx.now, self.option_sets.get(socket.options), most, room);
             // Reading sets no timer; it may ask for an acknowledgment.
             if c.wants_transmit() || !c.edges.is_empty() || c.state != State::Established {
                 self.settle(cx, id.0.index());
@@ -322,9 +324,9 @@ impl Connection {
 
     /// The program has read: perhaps the peer should know about the room (RFC 9293 §3.8.6.2.2),
     /// perhaps an acknowledgment need not wait any longer.
-    fn after_read(&mut self, now: Instant, options: &Options, most: u32) {
+    fn after_read(&mut self, now: Instant, options: &Options, most: u32, room: &mut Room) {
         let mss = self.receive_mss();
-        self.receive.adjust(now, options, mss, most);
+        self.receive.adjust(now, options, mss, most, room);
         if !self.state.can_receive() {
             return;
         }

@@ -440,7 +440,7 @@ impl Connection {
         if delivery.advanced {
             self.rtt.backoff = 0;
             self.send.more = false;
-            self.tune_send_buffer(env.options, env.config);
+            self.grow_send_buffer(env);
         }
         if self.send.packets_out == 0 {
             if self.send.unsent == NONE {

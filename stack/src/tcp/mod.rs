@@ -68,6 +68,7 @@ use opening::early::FastOpen;
 use option_sets::OptionSets;
 use ports::Ports;
 use queue::Pool;
+use receive::autotune::Room;
 use reply::Replies;
 use socket::{Socket, ZeroCopies};
 use stamps::Stamps;
@@ -224,6 +225,12 @@ impl<B: Buffer> Tcp<B> {
             orphans: 0,
             latest: Instant::ZERO,
         }
+    }
+
+    /// There are so many packet buffers of so many octets: what grows by itself stays within them.
+    pub fn bound_memory(&mut self, buffers: usize, octets: usize) {
+        self.rare.receive_room = Room::of(buffers as u64 * octets as u64);
+        self.rare.half_of_pool = buffers / 2;
     }
 
     /// Forgets what connects have learnt of servers (Fast Open).

@@ -284,7 +284,7 @@ impl Connection {
         delivery.rtt_us = self.rtt.latest_us;
         self.on_untroubled(now, &delivery);
         self.rtt.backoff = 0;
-        self.tune_send_buffer(env.options, env.config);
+        self.grow_send_buffer(env);
         self.limits.rest(now);
         self.timers.stop_alarm();
     }

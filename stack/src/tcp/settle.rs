@@ -210,25 +210,23 @@ impl<B: Buffer> Tcp<B> {
     pub(super) fn release(&mut self, index: u32) {
         self.detach(index);
         let Some(mut socket) = self.sockets.remove_at(index) else { return };
-        let forget_key = self.option_sets.get(socket.options).fast_open_key;
+        let options = self.option_sets.get(socket.options);
+        let forget_key = options.fast_open_key;
+        if let Kind::Connected(c) = &mut socket.kind {
+            c.clear(&mut self.pool, &mut self.rare, options);
+            self.connected -= 1;
+        }
         self.option_sets.release(socket.options);
         self.zero_copies.forget(index, &mut socket.completions);
         if socket.stamping != Stamping::Off {
             self.stamps.forget(index);
         }
         self.orphans -= u32::from(socket.counted_orphan);
-        match &mut socket.kind {
-            Kind::Connected(c) => {
-                c.clear(&mut self.pool, &mut self.rare);
-                self.connected -= 1;
+        if let Kind::Opening(opening) = &socket.kind {
+            self.pool.remove_at(opening.early.data);
+            if socket.registered {
+                self.demux.remove(opening.hash, Target::Socket(index));
             }
-            Kind::Opening(opening) => {
-                self.pool.remove_at(opening.early.data);
-                if socket.registered {
-                    self.demux.remove(opening.hash, Target::Socket(index));
-                }
-            }
-            _ => {}
         }
         if forget_key {
             self.fast_open.forget_place(index);

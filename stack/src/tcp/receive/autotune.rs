@@ -18,6 +18,32 @@ pub(crate) struct Autotune {
     rtt_since: Instant,
 }
 
+/// What receive buffers may grow by, octets, shared by the connections of a shard: what is offered to
+/// their peers must have room when they all send it. (Linux: `tcp_mem`.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room(u64);
+
+impl Room {
+    pub const UNBOUNDED: Room = Room(u64::MAX);
+
+    /// With so much memory for packets. A buffer's limit is twice the window it stands for.
+    pub const fn of(packets: u64) -> Self {
+        Room(packets)
+    }
+
+    /// Up to `wanted`, but no more than a quarter of what is left: there is some for who comes later.
+    fn take(&mut self, wanted: u32) -> u32 {
+        let granted = u64::from(wanted).min(self.0 / 4) as u32;
+        self.0 -= u64::from(granted);
+        granted
+    }
+
+    /// Octets that were taken are free again.
+    pub fn give_back(&mut self, octets: u32) {
+        self.0 = self.0.saturating_add(octets.into());
+    }
+}
+
 impl Autotune {
     pub fn new(first: SeqNumber, window: u32) -> Self {
         Autotune {
@@ -62,8 +88,23 @@ impl Receiver {
         self.tune.rtt_since = now;
     }
 
+    /// How much of [`Room`] it has taken.
+    pub fn grown(&self, options: &Options) -> u32 {
+        if options.receive_buffer_locked {
+            return 0;
+        }
+        self.limit.saturating_sub(options.receive_buffer)
+    }
+
     /// The program has read: once per round trip, see whether the window held the peer up.
-    pub fn adjust(&mut self, now: Instant, options: &Options, mss: u32, most: u32) {
+    pub fn adjust(
+        &mut self,
+        now: Instant,
+        options: &Options,
+        mss: u32,
+        most: u32,
+        room: &mut Room,
+    ) {
         if self.tune.since == Instant::ZERO {
             self.tune.since = now;
             self.tune.seq = self.copied;
@@ -81,13 +122,27 @@ impl Receiver {
                 let base = u64::from(copied) * 2 + 16 * u64::from(mss);
                 let wanted = base + base * growth / u64::from(self.tune.space.max(1)) * 2;
                 let limit = u32::try_from(wanted.saturating_mul(2)).unwrap_or(u32::MAX).min(most);
-                if limit > self.limit {
-                    self.limit = limit;
-                }
+                self.limit += room.take(limit.saturating_sub(self.limit));
             }
             self.tune.space = copied;
         }
         self.tune.seq = self.copied;
         self.tune.since = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_later_finds_room_too() {
+        let mut room = Room::of(16 << 20);
+        let taken: Vec<u32> = (0..40).map(|_| room.take(6 << 20)).collect();
+        assert_eq!(taken[0], 4 << 20);
+        assert!(taken.iter().all(|taken| *taken > 0));
+        assert!(taken.iter().sum::<u32>() < 16 << 20);
+        taken.into_iter().for_each(|taken| room.give_back(taken));
+        assert_eq!(room, Room::of(16 << 20));
     }
 }
