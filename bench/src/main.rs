@@ -15,6 +15,7 @@ mod distance;
 mod figures;
 mod histogram;
 mod impair;
+mod instructions;
 mod latency;
 mod load;
 mod machine;
@@ -84,6 +85,8 @@ enum Command {
     Request(request::Args),
     /// Idle connections: memory of each, and the round trip of an active one beside them.
     Scale(scale::Args),
+    /// Instructions of user space for an echo at one side, beside smoltcp's (needs valgrind).
+    Instructions(instructions::Args),
     /// What it costs a short program to start with the library loaded.
     Start(start::Args),
     /// One end of a measurement (started by the other commands).
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
         Command::Connect(args) => connect::run(&args),
         Command::Request(args) => request::run(&args),
         Command::Scale(args) => scale::run(&args),
+        Command::Instructions(args) => instructions::run(&args),
         Command::Start(args) => start::run(&args),
         Command::Role(args) => role::run(args),
     };

@@ -3,6 +3,7 @@
 //! A role talks to the harness in lines of JSON on its standard output: first [`Ready`] (an end
 //! that waits for the other) or [`Outcome`] (an end that asks). It never prints while it measures.
 
+mod count;
 mod echo;
 mod flow;
 mod hold;
@@ -22,6 +23,7 @@ use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
 use std::process::ExitCode;
 
+pub use count::SIZE as COUNTED_OCTETS;
 pub use flow::Arrived;
 pub use hold::Held;
 pub use ping::Outcome;
@@ -68,6 +70,8 @@ enum Role {
     OpenLoop(OpenLoopArgs),
     /// Asks a memcached.
     MemcachedLoad(MemcachedArgs),
+    /// Makes echoes whose instructions are counted.
+    CountEcho(count::Args),
 }
 
 /// Which of libc's sockets.
@@ -226,6 +230,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Role::Short(a) => short::ask(a.waiting, a.address, a.warmup_ms, a.milliseconds)?,
         Role::HoldServe(a) => hold::serve(a.waiting, a.address, a.connections, a.size)?,
         Role::Hold(a) => hold::ping(a.waiting, a.address, a.connections, &a.plan)?,
+        Role::CountEcho(a) => count::run(&a)?,
         Role::OpenLoop(a) => open_loop::run(a.protocol, a.address, &a.plan)?,
         Role::MemcachedLoad(a) => {
             memcached::run(a.address, a.connections, a.size, a.milliseconds)?;

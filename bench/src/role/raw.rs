@@ -21,7 +21,7 @@ const PROBE_ETHERTYPE: [u8; 2] = [0x90, 0x00];
 const LINK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The port that a device string of [`crate::bench::Wire`] names, and its queue.
-fn open(device: &str) -> Result<(Port, Queue)> {
+pub fn open(device: &str) -> Result<(Port, Queue)> {
     let config = match device.split_once(':') {
         Some(("vhost", path)) => PortConfig::vhost(path),
         Some(("virtio-user", path)) => PortConfig::virtio_user(path),
