@@ -20,7 +20,7 @@ const TRIES: u32 = 5;
 /// Farther than this many times the shortest distance is another place.
 const ELSEWHERE: f64 = 1.6;
 /// How often a measurement is made again whose cores were elsewhere.
-const AGAIN: u32 = 6;
+const AGAIN: u32 = 4;
 
 /// What was found in the course of a run, ns there and back.
 #[derive(Debug, Clone, Copy, Serialize)]

@@ -63,6 +63,7 @@ Examples (as root: namespaces and links are made and removed again):
   onwire bench path                          goodput on bad paths, beside the kernel and mixed
   onwire bench impair a:eth1 b:eth1 --delay 10ms --loss 1
                                              a bad path between two namespaces, for any programs
+  onwire bench instructions                  instructions of an echo, beside smoltcp's (valgrind)
   onwire bench start                         what LD_PRELOAD costs /bin/true
 
 Every mode is measured once in each round, in turns; each end has one core (--cores); --realtime

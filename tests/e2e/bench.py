@@ -6,12 +6,16 @@ import json
 from harness import BENCH, check, scenario
 
 
-def bench(t, *words):
+def bench(t, *words, descriptors=None):
     """What `onwire bench … --json` printed, in folders and namespaces of its own."""
     # Its namespaces are named by a process id, which is the same in another process namespace: it
     # gets an own /run, which its end cannot leave behind either.
     script = 'mount -t tmpfs tmpfs /run && exec "$0" "$@"'
-    argv = ["unshare", "--mount", "sh", "-c", script, BENCH, *words, "--rounds", "1", "--json"]
+    argv = ["unshare", "--mount", "sh", "-c", script, BENCH, *words, "--json"]
+    if words[0] != "instructions":
+        argv += ["--rounds", "1"]
+    if descriptors:
+        argv = ["prlimit", f"--nofile={descriptors}", *argv]
     return json.loads(t.run(argv, timeout=90, env={"TMPDIR": str(t.tmp)}))
 
 
@@ -58,6 +62,24 @@ def test_scale_weighs_idle_connections(t):
     check(len(ours) == 1 and ours[0]["octets_each"][0] > 100, f"{ours}")
     t.note(f"{ours[0]['octets_each'][0]:.0f} octets of the region for each idle connection")
     check("net_v" in found["on"], f"ran on {found['on']}")
+
+
+@scenario(timeout=100)
+def test_scale_divides_what_one_process_may_not_hold(t):
+    found = bench(t, "scale", "--seconds", "0.3", "--connections", "700", "--only", "onwire",
+                  descriptors=1_324)
+    ours = [one["cost"] for one in found["results"] if one["connections"] == 700]
+    # 300 for each process: children of the server and of the client hold 600 of them.
+    check(len(ours) == 1 and 500 < ours[0]["octets_each"][0] < 2_000, f"{ours}")
+    t.note(f"{ours[0]['octets_each'][0]:.0f} octets of the region for each idle connection")
+
+
+@scenario(timeout=100)
+def test_instructions_of_an_echo_beside_smoltcps(t):
+    found = bench(t, "instructions", "--count", "300")
+    ours, theirs = found["onwire"], found["smoltcp"]
+    t.note(f"{ours} instructions, smoltcp {theirs}")
+    check(1_000 < theirs < 20_000 and 1_000 < ours < 2 * theirs, f"{ours}, smoltcp {theirs}")
 
 
 @scenario(timeout=100)
