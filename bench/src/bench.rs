@@ -163,7 +163,7 @@ pub struct Bench {
     wires: Cell<u32>,
     settings: Vec<(String, String)>,
     on: RefCell<Option<String>>,
-    apart: Cell<Option<Apart>>,
+    apart: RefCell<Apart>,
 }
 
 impl Bench {
@@ -181,7 +181,7 @@ impl Bench {
             wires: Cell::new(0),
             settings: Vec::new(),
             on: RefCell::default(),
-            apart: Cell::default(),
+            apart: RefCell::default(),
         })
     }
 
@@ -204,13 +204,8 @@ impl Bench {
     }
 
     /// How far apart the cores were while something was measured.
-    pub fn apart(&self) -> Option<Apart> {
-        self.apart.get()
-    }
-
-    /// From now on they were that far apart.
-    pub fn set_apart(&self, apart: Apart) {
-        self.apart.set(Some(apart));
+    pub fn apart(&self) -> &RefCell<Apart> {
+        &self.apart
     }
 
     /// The core of one end.

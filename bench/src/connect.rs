@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             Ok(())
         },
     )?;
-    machine.cores_apart = bench.apart();
+    machine.cores_apart = Some(bench.apart().borrow().clone());
     figures.compare(true);
     let series: Vec<Series> = ways
         .iter()

@@ -4,7 +4,7 @@
 
 use crate::bench::Bench;
 use crate::namespaces::Side;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::Serialize;
@@ -17,27 +17,29 @@ use std::time::{Duration, Instant};
 const TRIPS: u32 = 5_000;
 /// The best of so many, for others may use the cores.
 const TRIES: u32 = 5;
-/// Farther than this many times the shortest distance is another place.
+/// This many times farther or nearer than usual is another place.
 const ELSEWHERE: f64 = 1.6;
 /// How often a measurement is made again whose cores were elsewhere.
 const AGAIN: u32 = 4;
 
-/// What was found in the course of a run, ns there and back.
-#[derive(Debug, Clone, Copy, Serialize)]
+/// What was found in the course of a run.
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Apart {
-    /// When a measurement counted.
-    pub least_ns: u32,
-    /// The same.
-    pub most_ns: u32,
-    /// Measurements that did not, because the cores had been moved.
-    pub discarded: u32,
+    /// ns there and back when a measurement counted: the least and the most.
+    range_ns: Option<(u32, u32)>,
+    /// Measurements that did not count, because the cores had been moved.
+    discarded: u32,
+    /// All that was seen, in ascending order.
+    #[serde(skip)]
+    seen: Vec<u32>,
 }
 
 impl Display for Apart {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Apart { least_ns, most_ns, discarded } = self;
-        write!(f, "between the two cores {least_ns} to {most_ns} ns there and back")?;
-        if *discarded > 0 {
+        let (least, most) = self.range_ns.unwrap_or_default();
+        write!(f, "between the two cores {least} to {most} ns there and back")?;
+        if self.discarded > 0 {
+            let discarded = self.discarded;
             write!(f, ", {discarded} measurements made again because they had been moved")?;
         }
         Ok(())
@@ -45,39 +47,48 @@ impl Display for Apart {
 }
 
 impl Apart {
-    fn add(&mut self, ns: u32) {
-        self.least_ns = self.least_ns.min(ns);
-        self.most_ns = self.most_ns.max(ns);
+    /// The median: in a virtual machine the least may be that of a moment on one physical core.
+    fn usual(&self) -> u32 {
+        self.seen.get(self.seen.len() / 2).copied().unwrap_or(0)
+    }
+
+    fn see(&mut self, ns: u32) {
+        let at = self.seen.partition_point(|seen| *seen < ns);
+        self.seen.insert(at, ns);
+    }
+
+    /// Whether the cores were where they usually are.
+    fn is_usual(&self, ns: u32) -> bool {
+        let (ns, usual) = (f64::from(ns), f64::from(self.usual()));
+        ns <= ELSEWHERE * usual && usual <= ELSEWHERE * ns
+    }
+
+    fn count(&mut self, ns: u32) {
+        let (least, most) = self.range_ns.unwrap_or((ns, ns));
+        self.range_ns = Some((least.min(ns), most.max(ns)));
     }
 }
 
 /// Measures, and again if the cores were moved meanwhile.
 pub fn in_one_place<R>(bench: &Bench, mut measure: impl FnMut() -> Result<R>) -> Result<R> {
-    let mut attempts = 0;
-    loop {
-        let before = between(bench.core(Side::Server), bench.core(Side::Client))?;
+    let distance = || between(bench.core(Side::Server), bench.core(Side::Client));
+    for attempt in 0.. {
+        let before = distance()?;
         let result = measure()?;
-        let after = between(bench.core(Side::Server), bench.core(Side::Client))?;
-        let mut apart = bench.apart().unwrap_or(Apart {
-            least_ns: before.min(after),
-            most_ns: 0,
-            discarded: 0,
-        });
-        let (near, far) = (before.min(after).min(apart.least_ns), before.max(after));
-        attempts += 1;
-        let counts = f64::from(far) <= ELSEWHERE * f64::from(near) || attempts > AGAIN;
-        if counts {
-            apart.add(before);
-            apart.add(after);
-        } else {
-            eprintln!("the cores were {far} ns apart, {near} ns at best: measured again");
-            apart.discarded += 1;
-        }
-        bench.set_apart(apart);
-        if counts {
+        let after = distance()?;
+        let mut apart = bench.apart().borrow_mut();
+        apart.see(before);
+        apart.see(after);
+        if attempt == AGAIN || (apart.is_usual(before) && apart.is_usual(after)) {
+            apart.count(before);
+            apart.count(after);
             return Ok(result);
         }
+        let usual = apart.usual();
+        eprintln!("the cores were {before} and {after} ns apart, usually {usual}: measured again");
+        apart.discarded += 1;
     }
+    bail!("no attempt")
 }
 
 /// Nanoseconds that a line takes from core `a` to core `b` and back.
@@ -131,6 +142,14 @@ fn pin(core: usize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_usual_place_is_where_most_was_measured() {
+        let mut apart = Apart::default();
+        [65, 27, 66, 270, 64, 70, 67].into_iter().for_each(|ns| apart.see(ns));
+        assert_eq!(apart.usual(), 66);
+        assert!(apart.is_usual(80) && !apart.is_usual(27) && !apart.is_usual(270));
+    }
 
     #[test]
     fn a_line_takes_its_time() {

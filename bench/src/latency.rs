@@ -164,7 +164,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             row.add(&measured);
         }
     }
-    machine.cores_apart = bench.apart();
+    machine.cores_apart = Some(bench.apart().borrow().clone());
     let cores = (bench.core(Side::Server), bench.core(Side::Client));
     drop(bench);
     let report = LatencyReport::new(machine, cores, effort, args.common.rounds, rows);

@@ -82,7 +82,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         },
     )?;
     let rows = rows.into_inner();
-    machine.cores_apart = bench.apart();
+    machine.cores_apart = Some(bench.apart().borrow().clone());
     let json = json!({
         "machine": machine,
         "on": bench.on(),

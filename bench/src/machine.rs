@@ -73,7 +73,7 @@ impl Machine {
             self.memory_kb / 1024,
             self.mitigations,
             self.load,
-            self.cores_apart.map(|apart| format!("\n{apart}")).unwrap_or_default(),
+            self.cores_apart.as_ref().map(|apart| format!("\n{apart}")).unwrap_or_default(),
         )
     }
 }

@@ -136,7 +136,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         all[work].add(way, rate);
         Ok(())
     })?;
-    machine.cores_apart = bench.apart();
+    machine.cores_apart = Some(bench.apart().borrow().clone());
     all.iter_mut().for_each(|figures| figures.compare(true));
     let page = Page {
         on: bench.on(),

@@ -97,7 +97,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
         Ok(())
     })?;
-    machine.cores_apart = bench.apart();
+    machine.cores_apart = Some(bench.apart().borrow().clone());
     let json = json!({
         "machine": machine,
         "on": bench.on(),

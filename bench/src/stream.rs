@@ -106,7 +106,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         all[work].add(way, rate);
         Ok(())
     })?;
-    machine.cores_apart = bench.apart();
+    machine.cores_apart = Some(bench.apart().borrow().clone());
     all.iter_mut().for_each(|figures| figures.compare(true));
     let mut text = format!("writes of {} octets\n\n", args.block);
     text.extend(all.iter().map(|figures| figures.table() + "\n"));
