@@ -29,6 +29,9 @@ pub struct Common {
     /// Rounds; in each, every mode is measured once
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
+    /// How often a measurement is made again while a hypervisor keeps moving the two cores
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(..=100))]
+    pub repeats: u32,
     /// Run the measured programs with the real-time policy SCHED_RR (for busy machines)
     #[arg(long)]
     pub realtime: bool,
@@ -164,6 +167,7 @@ pub struct Bench {
     settings: Vec<(String, String)>,
     on: RefCell<Option<String>>,
     apart: RefCell<Apart>,
+    repeats: u32,
 }
 
 impl Bench {
@@ -182,12 +186,20 @@ impl Bench {
             settings: Vec::new(),
             on: RefCell::default(),
             apart: RefCell::default(),
+            repeats: common.repeats,
         })
     }
 
     /// From now on programs run with this setting of onwire, given as its variable.
     pub fn set(&mut self, variable: &str, value: impl ToString) {
         self.settings.push((variable.to_owned(), value.to_string()));
+    }
+
+    /// From now on TCP segments leave one by one and are not joined, the kernel's and onwire's.
+    pub fn end_segmentation(&mut self) -> Result<()> {
+        self.set("ONWIRE_TSO", "off");
+        self.set("ONWIRE_GRO", "off");
+        self.namespaces.end_segmentation()
     }
 
     /// Notes what onwire's engines run on, once.
@@ -206,6 +218,11 @@ impl Bench {
     /// How far apart the cores were while something was measured.
     pub fn apart(&self) -> &RefCell<Apart> {
         &self.apart
+    }
+
+    /// How often a measurement is made again.
+    pub fn repeats(&self) -> u32 {
+        self.repeats
     }
 
     /// The core of one end.

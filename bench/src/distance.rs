@@ -19,8 +19,6 @@ const TRIPS: u32 = 5_000;
 const TRIES: u32 = 5;
 /// This many times farther or nearer than usual is another place.
 const ELSEWHERE: f64 = 1.6;
-/// How often a measurement is made again whose cores were elsewhere.
-const AGAIN: u32 = 4;
 
 /// What was found in the course of a run.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -79,7 +77,7 @@ pub fn in_one_place<R>(bench: &Bench, mut measure: impl FnMut() -> Result<R>) ->
         let mut apart = bench.apart().borrow_mut();
         apart.see(before);
         apart.see(after);
-        if attempt == AGAIN || (apart.is_usual(before) && apart.is_usual(after)) {
+        if attempt >= bench.repeats() || (apart.is_usual(before) && apart.is_usual(after)) {
             apart.count(before);
             apart.count(after);
             return Ok(result);

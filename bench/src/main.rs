@@ -55,6 +55,7 @@ Examples (as root: namespaces and links are made and removed again):
                                              open loop: latency against load, timed from when each
                                              message should have left; a page with plots
   onwire bench stream --connections 8        throughput, both directions
+  onwire bench stream --no-segmentation      frames of the MTU, one by one, on both sides
   onwire bench connect                       short connections per second
   onwire bench request                       redis, nginx and memcached under their own loads
   onwire bench request --work redis,nginx-close --clients 100 --seconds 5

@@ -52,6 +52,15 @@ impl Namespaces {
         }
     }
 
+    /// The kernel's interface takes one segment at a time (and joins none: a veth does not).
+    pub fn end_segmentation(&self) -> Result<()> {
+        for side in [Side::Server, Side::Client] {
+            let one = ["gso_max_segs", "1"];
+            ip(&[&["-n", self.name(side), "link", "set", KERNEL_INTERFACE], &one[..]].concat())?;
+        }
+        Ok(())
+    }
+
     fn build(&self) -> Result<()> {
         for side in [Side::Server, Side::Client] {
             ip(&["netns", "add", self.name(side)])?;

@@ -42,6 +42,9 @@ pub struct Args {
     /// Seconds to send in each round
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
+    /// No segments leave as units or are joined on either side: frames of the MTU, one by one
+    #[arg(long)]
+    no_segmentation: bool,
     /// Leave the kernel out
     #[arg(long)]
     onwire_only: bool,
@@ -80,7 +83,10 @@ impl Work {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let onwire = args.ways.onwire(&args.common)?;
     let mut machine = Machine::look();
-    let bench = Bench::set_up(&args.common)?;
+    let mut bench = Bench::set_up(&args.common)?;
+    if args.no_segmentation {
+        bench.end_segmentation()?;
+    }
     // A stream's ends block: there is one way of the kernel's.
     let wanted = |way: &&Way| match way {
         Way::KernelBlocking => !args.onwire_only,
@@ -108,7 +114,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     })?;
     machine.cores_apart = Some(bench.apart().borrow().clone());
     all.iter_mut().for_each(|figures| figures.compare(true));
-    let mut text = format!("writes of {} octets\n\n", args.block);
+    let frames = if args.no_segmentation { ", no segmentation offload" } else { "" };
+    let mut text = format!("writes of {} octets{frames}\n\n", args.block);
     text.extend(all.iter().map(|figures| figures.table() + "\n"));
     let page = Page {
         on: bench.on(),

@@ -11,9 +11,8 @@ def bench(t, *words, descriptors=None):
     # Its namespaces are named by a process id, which is the same in another process namespace: it
     # gets an own /run, which its end cannot leave behind either.
     script = 'mount -t tmpfs tmpfs /run && exec "$0" "$@"'
-    argv = ["unshare", "--mount", "sh", "-c", script, BENCH, *words, "--json"]
-    if words[0] != "instructions":
-        argv += ["--rounds", "1"]
+    argv = ["unshare", "--mount", "sh", "-c", script, BENCH, *words, "--rounds", "1", "--repeats", "0",
+            "--json"]
     if descriptors:
         argv = ["prlimit", f"--nofile={descriptors}", *argv]
     return json.loads(t.run(argv, timeout=90, env={"TMPDIR": str(t.tmp)}))
@@ -42,6 +41,13 @@ def test_connect_counts_short_connections(t):
 def test_stream_carries_several_streams_in_both_directions(t):
     found = bench(t, "stream", "--seconds", "1", "--connections", "1,3")
     check(len(found["results"]) == 4, f"{found['results']}")
+    on_onwire(t, found, found["results"])
+
+
+@scenario(timeout=100)
+def test_stream_without_segmentation_sends_frames_of_the_mtu(t):
+    found = bench(t, "stream", "--seconds", "1", "--no-segmentation", "--direction", "to-server")
+    check("lro" not in found["on"] and "tso" not in found["on"], f"ran on {found['on']}")
     on_onwire(t, found, found["results"])
 
 
