@@ -46,14 +46,14 @@ rm -f "$raw"/*
 cp target/release/onwire target/release/onwire-bench "$target/release/libonwire.so" "$run"
 export LLVM_PROFILE_FILE="$raw/%p.profraw" PATH="$run:$PATH"
 
-bench() { onwire bench "$@" --rounds 1 >/dev/null; }
+bench() { onwire bench "$@" --rounds 1 --repeats 0 >/dev/null; }
 bench latency --only onwire --link vhost --link memif --link af_packet --size 64,1400
 bench stream --only onwire --connections 1,4
 bench connect --only onwire
 bench request --only onwire
 bench request --only onwire --work memcached --threads 4 --queues 2
 bench scale --only onwire --connections 1000
-bench path --cell 1:20ms --cell 0:20ms:5 --time 2s
+onwire bench path --cell 1:20ms --cell 0:20ms:5 --time 2s --rounds 1 >/dev/null
 # The default device, and waiting that sleeps.
 unshare --net bash -c '
     ip link set lo up
