@@ -7,7 +7,7 @@ set -euo pipefail
 
 build=(build-essential pkg-config clang libclang-dev libdpdk-dev)
 test=(python3 iproute2 util-linux procps redis-server redis-tools nginx-light curl ca-certificates
-    iperf3 socat memcached haproxy sockperf wrk tcpdump valgrind libpython3.11-testsuite
+    iperf3 socat memcached haproxy sockperf wrk tcpdump valgrind ethtool libpython3.11-testsuite
     qemu-system-x86 kmod iputils-ping python3-yaml)
 
 case ${1:-test} in
