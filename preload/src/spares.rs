@@ -115,7 +115,7 @@ pub fn socket(domain: c_int, kind: c_int) -> Result<c_int, Errno> {
         errno::check(unsafe { real::socket(domain, kind, 0) })
     };
     let fd = match make() {
-        Err(Errno(libc::EMFILE)) if give_up_all() => make()?,
+        Err(Errno(libc::EMFILE | libc::ENFILE)) if give_up_all() => make()?,
         made => made?,
     };
     touch(fd); // What it was, if it was closed behind our back.

@@ -21,20 +21,27 @@ pub(crate) struct Autotune {
 /// What receive buffers may grow by, octets, shared by the connections of a shard: what is offered to
 /// their peers must have room when they all send it. (Linux: `tcp_mem`.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Room(u64);
+pub(crate) struct Room(i64);
+
+/// Every buffer may grow to this limit, whatever is left: connections that were fast once and are idle
+/// now keep what they took, and must not make those that come later slow for ever.
+const FLOOR: u32 = 1 << 20;
 
 impl Room {
-    pub const UNBOUNDED: Room = Room(u64::MAX);
+    pub const UNBOUNDED: Room = Room(i64::MAX);
 
     /// With so much memory for packets. A buffer's limit is twice the window it stands for.
-    pub const fn of(packets: u64) -> Self {
-        Room(packets)
+    pub fn of(packets: u64) -> Self {
+        Room(i64::try_from(packets).unwrap_or(i64::MAX))
     }
 
-    /// Up to `wanted`, but no more than a quarter of what is left: there is some for who comes later.
-    fn take(&mut self, wanted: u32) -> u32 {
-        let granted = u64::from(wanted).min(self.0 / 4) as u32;
-        self.0 -= u64::from(granted);
+    /// What a limit may grow by towards `wanted`: no more than a quarter of what is left, for there is
+    /// to be some for who comes later, or up to [`FLOOR`].
+    fn take(&mut self, limit: u32, wanted: u32) -> u32 {
+        let quarter = u32::try_from((self.0 / 4).max(0)).unwrap_or(u32::MAX);
+        let most = quarter.max(FLOOR.saturating_sub(limit));
+        let granted = wanted.saturating_sub(limit).min(most);
+        self.0 = self.0.saturating_sub(granted.into());
         granted
     }
 
@@ -122,7 +129,7 @@ impl Receiver {
                 let base = u64::from(copied) * 2 + 16 * u64::from(mss);
                 let wanted = base + base * growth / u64::from(self.tune.space.max(1)) * 2;
                 let limit = u32::try_from(wanted.saturating_mul(2)).unwrap_or(u32::MAX).min(most);
-                self.limit += room.take(limit.saturating_sub(self.limit));
+                self.limit += room.take(self.limit, limit);
             }
             self.tune.space = copied;
         }
@@ -138,10 +145,11 @@ mod tests {
     #[test]
     fn who_comes_later_finds_room_too() {
         let mut room = Room::of(16 << 20);
-        let taken: Vec<u32> = (0..40).map(|_| room.take(6 << 20)).collect();
+        let taken: Vec<u32> = (0..16).map(|_| room.take(131_072, 6 << 20)).collect();
         assert_eq!(taken[0], 4 << 20);
-        assert!(taken.iter().all(|taken| *taken > 0));
-        assert!(taken.iter().sum::<u32>() < 16 << 20);
+        assert!(taken.iter().sum::<u32>() < 24 << 20);
+        assert!(taken.iter().all(|taken| *taken >= FLOOR - 131_072));
+        assert_eq!(room.take(FLOOR, 6 << 20), 0);
         taken.into_iter().for_each(|taken| room.give_back(taken));
         assert_eq!(room, Room::of(16 << 20));
     }
