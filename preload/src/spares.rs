@@ -256,3 +256,39 @@ pub fn share_with_child() {
 pub fn leave_to_parent() {
     give_up_all();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A new socket, and which kernel socket it is.
+    fn made(kind: c_int) -> (c_int, u64) {
+        let fd = socket(libc::AF_INET, libc::SOCK_STREAM | kind).unwrap();
+        // SAFETY: all-zero is a valid stat, which fstat fills.
+        let mut stat: libc::stat = unsafe { core::mem::zeroed() };
+        // SAFETY: a structure of ours.
+        assert_eq!(unsafe { libc::fstat(fd, &raw mut stat) }, 0);
+        (fd, stat.st_ino)
+    }
+
+    #[test]
+    fn a_kernel_socket_is_used_again_until_it_is_touched() {
+        let (fd, first) = made(0);
+        assert_eq!(close(fd), 0);
+        let (fd, second) = made(libc::SOCK_NONBLOCK);
+        assert_eq!(first, second);
+        // SAFETY: no pointers.
+        assert_ne!(unsafe { libc::fcntl(fd, libc::F_GETFL) } & libc::O_NONBLOCK, 0);
+        of(fd).expect("it has a place").empty(); // As `touch`, without what a fork waits for.
+        assert_eq!(close(fd), 0);
+        let (fd, third) = made(0);
+        assert_ne!(second, third);
+        share_with_child();
+        assert_eq!(close(fd), 0);
+        let (fd, fourth) = made(0);
+        assert_ne!(third, fourth);
+        assert_eq!(close(fd), 0);
+        leave_to_parent();
+        assert!(places().iter().all(|place| place.user.load(Ordering::Relaxed) == EMPTY));
+    }
+}
