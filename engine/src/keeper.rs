@@ -12,12 +12,13 @@ mod card;
 use crate::control_server::ControlServer;
 use crate::engine::Engine;
 use crate::fork::{CHILD, HELLO};
+use crate::huge_pages::HugePages;
 use crate::link::Gone;
 use crate::process::{Ending, Stage};
 use crate::report::Report;
 use crate::rx_watch::{Arming, Interrupts, RxWatch};
 use crate::shared::Shared;
-use crate::{alloc, clock, fds, fork, setup, sys, thread};
+use crate::{alloc, clock, fds, fork, region, setup, sys, thread};
 use card::CABLE_TICK;
 use control::message::EngineInfo;
 use core::ffi::c_int;
@@ -59,6 +60,8 @@ pub(crate) struct Keeping {
     pub(crate) program: u32,
     /// Readable when the card is to be taken out; -1 if there is none.
     pub(crate) removal: c_int,
+    /// Whether tables that fill get huge pages.
+    pub(crate) huge_pages: bool,
 }
 
 /// Starts the keeper.
@@ -198,6 +201,8 @@ struct State {
     cable_seen: Instant,
     /// A successor waits: leave by then.
     leave_by: Option<Instant>,
+    /// Those of the region.
+    huge_pages: HugePages,
 }
 
 impl State {
@@ -211,9 +216,11 @@ impl State {
         if let Some(first) = members.first_mut() {
             first.pidfd = sys::pidfd_open(keeping.program).unwrap_or(-1);
         }
+        let huge_pages = HugePages::new(region::used_range(), clock::now(), keeping.huge_pages);
         State {
             shared,
             report: Report::new(shared, keeping.info, rx.again()),
+            huge_pages,
             rx,
             removal: keeping.removal,
             cable_seen: clock::now(),
@@ -301,6 +308,8 @@ impl State {
             self.lose_card(Gone::Reset);
         }
         self.look_at_cable();
+        self.huge_pages.look(clock::now());
+        self.report.huge_pages = self.huge_pages.count();
         if matches!(mode, Mode::Lead(_)) && !self.others_poll() {
             let frames = self.drive();
             let queues = rx.iter().flat_map(Interrupts::fds).count();

@@ -40,6 +40,7 @@ mod file;
 mod fork;
 mod groups;
 mod handover;
+mod huge_pages;
 mod keeper;
 mod lane;
 mod link;

@@ -3,11 +3,15 @@
 //!
 //! `alloc` serves from it while a thread constructs ([`construct`]); nothing else allocates here.
 
+use crate::huge_pages::HUGE;
 use crate::sys::Errno;
 use core::alloc::Layout;
 use core::cell::Cell;
+use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
+
+const PAGE: usize = 4_096;
 
 static START: AtomicUsize = AtomicUsize::new(0);
 static END: AtomicUsize = AtomicUsize::new(0);
@@ -26,23 +30,46 @@ thread_local! {
 pub fn map(octets: usize, least: usize) -> Result<usize, Errno> {
     let mut size = octets.max(least);
     loop {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: a fresh anonymous mapping; it overlaps nothing.
-        let start = unsafe { libc::mmap(ptr::null_mut(), size, protection, flags, -1, 0) };
-        if start != libc::MAP_FAILED {
-            let start = start as usize;
-            NEXT.store(start, Ordering::Relaxed);
-            END.store(start + size, Ordering::Relaxed);
-            START.store(start, Ordering::Release);
-            return Ok(size);
+        match map_aligned(size) {
+            Ok(start) => {
+                NEXT.store(start, Ordering::Relaxed);
+                END.store(start + size, Ordering::Relaxed);
+                START.store(start, Ordering::Release);
+                return Ok(size);
+            }
+            Err(errno) if size == least => return Err(errno),
+            Err(_) => size = (size / 2).max(least),
         }
-        let errno = Errno(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::ENOMEM));
-        if size == least {
-            return Err(errno);
-        }
-        size = (size / 2).max(least);
     }
+}
+
+/// Maps shared memory where huge pages may begin, and returns its address.
+pub(crate) fn map_aligned(octets: usize) -> Result<usize, Errno> {
+    let map = |at: usize, octets, protection, flags| {
+        let flags = libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | flags;
+        // SAFETY: a fresh anonymous mapping, in a place of the kernel's choice or in one that was
+        // reserved for it; it overlaps nothing else.
+        let at = unsafe { libc::mmap(at as *mut _, octets, protection, flags, -1, 0) };
+        if at == libc::MAP_FAILED {
+            let errno = std::io::Error::last_os_error().raw_os_error();
+            return Err(Errno(errno.unwrap_or(libc::ENOMEM)));
+        }
+        Ok(at as usize)
+    };
+    let reserved = map(0, octets + HUGE, libc::PROT_NONE, libc::MAP_PRIVATE)?;
+    let start = reserved.next_multiple_of(HUGE);
+    let end = (start + octets).next_multiple_of(PAGE);
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let mapped = map(start, octets, protection, libc::MAP_SHARED | libc::MAP_FIXED);
+    let rest = match mapped {
+        Ok(_) => [reserved..start, end..reserved + octets + HUGE],
+        Err(_) => [reserved..reserved + octets + HUGE, 0..0],
+    };
+    for Range { start, end } in rest.into_iter().filter(|rest| !rest.is_empty()) {
+        // SAFETY: of what was reserved above, the part that nothing is mapped over.
+        unsafe { libc::munmap(start as *mut _, end - start) };
+    }
+    mapped
 }
 
 /// Whether `address` lies in the region.
@@ -53,10 +80,16 @@ pub fn contains(address: *const u8) -> bool {
     start != 0 && (start..END.load(Ordering::Relaxed)).contains(&(address as usize))
 }
 
+/// Where what was handed out so far lies.
+#[must_use]
+pub fn used_range() -> Range<usize> {
+    START.load(Ordering::Relaxed)..NEXT.load(Ordering::Relaxed)
+}
+
 /// Octets handed out so far.
 #[must_use]
 pub fn used() -> usize {
-    NEXT.load(Ordering::Relaxed).saturating_sub(START.load(Ordering::Relaxed))
+    used_range().len()
 }
 
 /// Runs `f` with this thread's allocations served from the region. Only before the first fork.

@@ -28,6 +28,8 @@ pub(crate) struct Report {
     info: EngineInfo,
     rx: RxWatch,
     changes: Changes,
+    /// Huge pages of the region.
+    pub(crate) huge_pages: u64,
     /// Captured octets on their way, reused.
     frames: Vec<Captured>,
 }
@@ -41,7 +43,7 @@ struct Captured {
 
 impl Report {
     pub(crate) fn new(shared: &'static Shared, info: EngineInfo, rx: RxWatch) -> Self {
-        Report { shared, info, rx, changes: Changes::default(), frames: Vec::new() }
+        Report { shared, info, rx, changes: Changes::default(), huge_pages: 0, frames: Vec::new() }
     }
 
     fn locked<R>(&self, f: impl FnOnce(&mut Held<'static>) -> R) -> Option<R> {
@@ -145,6 +147,7 @@ impl Report {
             stats.add("port", "link_lost", lost, "frames of processes that lost the link");
             add_tables(&mut stats, held);
         });
+        stats.add("memory", "huge_pages", self.huge_pages, "huge pages under tables that are full");
         self.add_port(&mut stats);
         stats
     }

@@ -185,6 +185,7 @@ fn build(settings: &Settings) -> Result<Engine, String> {
         lease: sys::move_high(plan.lease.into_raw_fd()),
         server,
         program: pid,
+        huge_pages: settings.memory.hugepages != Hugepages::Never,
         removal: if engine.rx.is_card() {
             dpdk::watch_removal().map_or(-1, sys::move_high)
         } else {

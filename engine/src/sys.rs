@@ -397,6 +397,19 @@ pub fn alarm(seconds: u32) {
     let _ = unsafe { sys!(SYS_alarm, seconds) };
 }
 
+/// mincore(2): which pages from `at` on are in use, an octet for each.
+pub fn pages_in_use(at: usize, pages: &mut [u8]) -> Result<()> {
+    // SAFETY: the kernel writes an octet for each page, as many as there is room for.
+    unsafe { sys!(SYS_mincore, at, pages.len() * 4_096, pages.as_mut_ptr()) }.map(drop)
+}
+
+/// madvise(2), `MADV_COLLAPSE`: huge pages in place of small ones. Their content stays.
+pub fn join_pages(at: usize, octets: usize) -> Result<()> {
+    const MADV_COLLAPSE: c_int = 25; // Since Linux 6.1; libc's is not there for every target.
+    // SAFETY: no memory changes that anybody could see.
+    unsafe { sys!(SYS_madvise, at, octets, MADV_COLLAPSE) }.map(drop)
+}
+
 /// setsid(2).
 pub fn setsid() {
     // SAFETY: no pointers.

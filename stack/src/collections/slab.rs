@@ -1,5 +1,7 @@
 //! A bounded table whose entries are named by generation-checked handles.
 
+use core::mem::offset_of;
+use core::ops::Range;
 use prefetch_index::prefetch_index;
 
 /// Names one entry of a [`Slab`]. A handle of an entry that has been removed finds nothing, even
@@ -39,7 +41,9 @@ enum Content<T> {
     Used(T),
 }
 
+/// The generation comes first: see [`Slab::prefetch`].
 #[derive(Debug)]
+#[repr(C)]
 struct Entry<T> {
     generation: u32,
     content: Content<T>,
@@ -160,14 +164,25 @@ impl<T> Slab<T> {
     /// Asks for all lines of memory of the value in place `index`, and does not wait for them.
     #[inline]
     pub fn prefetch(&self, index: u32) {
-        if let Some(entry) = self.entries.get(index as usize) {
-            // Counted in words from one that is there whatever the entry holds.
-            let word = core::slice::from_ref(&entry.generation);
-            let from = (core::mem::offset_of!(Entry<T>, generation) / size_of::<u32>()) as isize;
-            for at in (0..size_of::<Entry<T>>()).step_by(LINE) {
-                let at = (at / size_of::<u32>()) as isize;
-                prefetch_index(word, at.wrapping_sub(from) as usize);
-            }
+        self.prefetch_octets(index, 0..size_of::<Entry<T>>());
+    }
+
+    /// The same of some octets of it only.
+    #[inline]
+    pub fn prefetch_part(&self, index: u32, part: Range<usize>) {
+        let value = offset_of!(Entry<T>, content);
+        self.prefetch_octets(index, value + part.start..value + part.end);
+    }
+
+    #[inline]
+    fn prefetch_octets(&self, index: u32, octets: Range<usize>) {
+        let Some(entry) = self.entries.get(index as usize) else { return };
+        // Counted in words from one that is there whatever the entry holds.
+        let word = core::slice::from_ref(&entry.generation);
+        // They need not begin where a line does: the last one may be in one line more.
+        let last = octets.end.saturating_sub(size_of::<u32>());
+        for at in octets.step_by(LINE).chain([last]) {
+            prefetch_index(word, at / size_of::<u32>());
         }
     }
 

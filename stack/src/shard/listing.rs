@@ -77,7 +77,7 @@ impl<D: Device> Shard<D> {
         flows: &'a [tcp::Flow],
     ) -> impl Iterator<Item = Option<SocketId>> + 'a {
         if flows.len() > 1 && self.tcp.is_cold() {
-            self.tcp.prefetch(flows.iter().copied());
+            self.tcp.prefetch_keys(flows.iter().copied());
         }
         flows.iter().map(|flow| self.tcp.connection_between(*flow).map(SocketId::Tcp))
     }

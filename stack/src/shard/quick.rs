@@ -15,7 +15,7 @@ use crate::device::Device;
 use crate::ip::{Arrival, Cast, Hop, Verdict};
 use crate::packet::{Buffer, IpMeta, L4Checksum, RxChecksum, Transmit, TxOffload};
 use crate::socket::SendFlags;
-use crate::tcp::{Flow, TcpId};
+use crate::tcp::{Ahead, Flow, TcpId};
 use crate::time::Instant;
 use crate::udp::{self, Arrived, Delivery, UdpId};
 use crate::wire::checksum::{Sum, pseudo_header_v4};
@@ -127,21 +127,23 @@ impl Plain {
 }
 
 impl<D: Device> Shard<D> {
-    /// Asks for what the frames of a burst need, before the first is handled: each is likely to be
-    /// for another connection, and where there are many of those none is in a cache.
+    /// Begins to ask for what the frames of a burst need, before the first is handled: each is likely
+    /// to be for another connection, and where there are many of those none is in a cache.
     #[inline]
-    pub(super) fn warm_up(&self, frames: &[D::Buffer]) {
+    pub(super) fn look_ahead(&self, frames: &[D::Buffer]) -> Ahead {
         if frames.len() > 1 && self.tcp.is_cold() {
-            self.prefetch_all(frames);
+            self.look_ahead_in(frames)
+        } else {
+            Ahead::default()
         }
     }
 
-    fn prefetch_all(&self, frames: &[D::Buffer]) {
+    fn look_ahead_in(&self, frames: &[D::Buffer]) -> Ahead {
         let mut last = None;
-        self.tcp.prefetch(frames.iter().filter_map(|frame| {
+        self.tcp.look_ahead(frames.iter().filter_map(|frame| {
             let flow = Plain::parse(frame.data(), frame.packet_len(), self.mac.0)?.flow();
             (last.replace(flow) != Some(flow)).then_some(flow)
-        }));
+        }))
     }
 
     /// Takes a frame that is a plain segment of a connection, or a plain datagram; gives others back

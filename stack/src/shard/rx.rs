@@ -8,6 +8,7 @@ use crate::device::{BURST, Burst, Device};
 use crate::ip::reassembly::Whole;
 use crate::ip::{self, Arrival, Cast, Verdict};
 use crate::packet::{Buffer, IpMeta, RxChecksum};
+use crate::tcp::Ahead;
 use crate::time::Instant;
 use crate::udp::{Arrived, Delivery};
 use crate::wire::checksum::{Sum, pseudo_header};
@@ -106,12 +107,13 @@ impl<D: Device> Shard<D> {
     /// Handles each frame to completion.
     #[inline]
     pub(super) fn handle_burst(&mut self, now: Instant, frames: &mut Burst<D::Buffer>) {
-        self.warm_up(frames);
+        let mut ahead = self.look_ahead(frames);
         if frames.len() > 1 && self.coalesce {
-            return self.on_burst(now, frames);
+            return self.on_burst(now, frames, &mut ahead);
         }
         // Drained, not consumed: an iterator by value would move all of the array's room.
         for frame in frames.drain(..) {
+            self.tcp.step_ahead(&mut ahead);
             self.note_coalesced(&frame);
             self.on_frame(now, frame);
         }
@@ -126,9 +128,10 @@ impl<D: Device> Shard<D> {
     }
 
     /// Frames that came together: segments of a flow that follow each other become one.
-    fn on_burst(&mut self, now: Instant, frames: &mut Burst<D::Buffer>) {
+    fn on_burst(&mut self, now: Instant, frames: &mut Burst<D::Buffer>, ahead: &mut Ahead) {
         let mut run = Run::new();
         for frame in frames.drain(..) {
+            self.tcp.step_ahead(ahead);
             let Some(look) = Look::at(&frame) else {
                 self.end_run(now, &mut run);
                 self.note_coalesced(&frame);

@@ -27,6 +27,7 @@ use crate::options::{CongestionAlgorithm, Options};
 use crate::packet::Allocator;
 use crate::readiness::Readiness;
 use crate::time::{Instant, Stamp};
+use core::mem::offset_of;
 
 bitflags::bitflags! {
     /// What waits to be sent besides data.
@@ -115,55 +116,58 @@ impl Rare {
 
 /// A connection in ESTABLISHED or a later state. One that has ended stays, in `State::Closed`,
 /// until the program closes its socket: received data can still be read.
+///
+/// In the order of use: what finds it, what every segment needs, what few do.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Connection {
     pub tuple: Tuple,
-    /// As much of its hash as the demultiplexing table wants.
-    pub hash: u32,
+    /// Our SYN-ACK is not acknowledged yet: the connection began with the data of a SYN.
+    pub awaits_ack: bool,
     pub state: State,
-    pub negotiated: Negotiated,
-    pub timestamps: TimestampState,
     pub send: Sender,
     pub receive: Receiver,
-    pub rtt: Rtt,
-    pub recovery: Recovery,
-    pub window: Window,
-    pub controller: Controller,
-    pub ecn: Ecn,
     pub timers: Timers,
+    pub timestamps: TimestampState,
+    pub negotiated: Negotiated,
+    pub ecn: Ecn,
     pub pending: Pending,
-    /// What became of interest to the program since it was last told.
-    pub edges: Readiness,
-    /// The error that ended the connection, until the socket takes it.
-    pub error: Option<Error>,
-    /// What ICMP said, in case the connection times out.
-    pub soft_error: Option<Error>,
+    /// Probes of an idle peer or a closed window that were not answered.
+    pub probes: u8,
     /// The program shut reading.
     pub shut_read: bool,
     /// The program shut writing: a FIN is queued, or will be.
     pub shut_write: bool,
     /// The program has closed the socket.
     pub orphaned: bool,
-    /// Our SYN-ACK is not acknowledged yet: the connection began with the data of a SYN.
-    pub awaits_ack: bool,
-    /// What became of Fast Open.
-    pub fast_open: Outcome,
-    /// The name of what it remembers of its path's MTU; 0: nothing.
-    pub path: u16,
-    /// Probes of an idle peer or a closed window that were not answered.
-    pub probes: u8,
-    pub probing_since: Stamp,
-    /// When the handshake was done.
-    pub began: Stamp,
+    /// The error that ended the connection, until the socket takes it.
+    pub error: Option<Error>,
+    /// What ICMP said, in case the connection times out.
+    pub soft_error: Option<Error>,
+    /// What became of interest to the program since it was last told.
+    pub edges: Readiness,
     /// When the peer was last heard.
     pub heard: Instant,
-    /// When an out-of-window segment was last answered.
-    pub answered_stray: Stamp,
+    pub rtt: Rtt,
+    pub window: Window,
+    pub stats: Stats,
     /// What was delivered, and how fast.
     pub rate: DeliveryRate,
     /// What held sending up, for how long.
     pub limits: Limits,
-    pub stats: Stats,
+    pub recovery: Recovery,
+    /// As much of the tuple's hash as the demultiplexing table wants.
+    pub hash: u32,
+    pub controller: Controller,
+    pub probing_since: Stamp,
+    /// When the handshake was done.
+    pub began: Stamp,
+    /// When an out-of-window segment was last answered.
+    pub answered_stray: Stamp,
+    /// The name of what it remembers of its path's MTU; 0: nothing.
+    pub path: u16,
+    /// What became of Fast Open.
+    pub fast_open: Outcome,
 }
 
 /// What an opening hands over to its connection.
@@ -184,6 +188,9 @@ pub(crate) struct Established {
 }
 
 impl Connection {
+    /// The octets at the beginning that a lookup reads.
+    pub const FOUND_BY: usize = offset_of!(Connection, send) + size_of::<u32>();
+
     /// The connection that `from` established.
     pub fn new(
         from: &Established,

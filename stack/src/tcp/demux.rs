@@ -144,6 +144,13 @@ struct Bucket {
 impl Bucket {
     const EMPTY: Bucket = Bucket { tags: [0; SLOTS], targets: [0; SLOTS], more: 0 };
 
+    /// A bit for each slot with this tag.
+    #[inline]
+    fn matching(&self, tag: u32) -> u32 {
+        let bits = self.tags.iter().enumerate();
+        bits.fold(0, |bits, (slot, found)| bits | u32::from(*found == tag) << slot)
+    }
+
     fn len(&self) -> usize {
         self.targets.iter().take_while(|target| **target != 0).count()
     }
@@ -207,13 +214,16 @@ impl Demux {
         let tag = hash as u32;
         let mut bucket = self.buckets.get(self.home(tag))?;
         loop {
-            for (found, code) in bucket.tags.iter().zip(&bucket.targets) {
-                if *found == tag
-                    && let Some(target) = Target::decode(*code)
+            // All at once: a branch for each would be guessed wrong in every lookup.
+            let mut matching = bucket.matching(tag);
+            while matching != 0 {
+                let slot = matching.trailing_zeros() as usize;
+                if let Some(target) = Target::decode(bucket.targets[slot])
                     && is_it(target)
                 {
                     return Some(target);
                 }
+                matching &= matching - 1;
             }
             bucket = self.overflow.get(bucket.more.checked_sub(1)? as usize)?;
         }

@@ -80,6 +80,7 @@ pub use plain::SentAtOnce;
 pub use seq::SeqNumber;
 pub use stamps::{SendStamp, Stage};
 pub use state::State;
+pub(crate) use warm::Ahead;
 pub use warm::Flow;
 
 /// Names a TCP socket. Once the socket is gone every call with it fails with

@@ -12,7 +12,9 @@ use crate::error::Error;
 use crate::options::Options;
 use crate::readiness::Readiness;
 use crate::socket::Family;
+use core::mem::offset_of;
 use core::net::{IpAddr, SocketAddr};
+use core::ops::Range;
 
 /// How the socket came by its local port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,24 +96,21 @@ impl ZeroCopies {
     }
 }
 
-/// A socket.
+/// A socket. What a lookup reads is together: the end of this, and the beginning of the connection
+/// ([`Socket::KEY`]).
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Socket {
     pub owner: u64,
-    pub family: Family,
+    /// The next in the accept queue in which it waits, index + 1.
+    pub next_waiting: u32,
+    pub port: u16,
     pub binding: Binding,
+    pub family: Family,
     /// The bound address; the unspecified one is every one of ours.
     pub local: IpAddr,
-    pub port: u16,
-    pub options: OptionsId,
     /// `SO_ERROR`.
     pub error: Option<Error>,
-    pub completions: Completions,
-    pub stamping: Stamping,
-    /// What the program has not been told yet.
-    pub edges: Readiness,
-    /// The program was told that there is no room to send (Linux: `SOCK_NOSPACE`).
-    pub no_space: bool,
     /// The program has closed it.
     pub orphaned: bool,
     /// It counts among the orphans.
@@ -120,14 +119,24 @@ pub(crate) struct Socket {
     pub registered: bool,
     /// A connect failed or a connection ended: it is told once (Linux: `SOCK_DONE`).
     pub done: bool,
+    /// The program was told that there is no room to send (Linux: `SOCK_NOSPACE`).
+    pub no_space: bool,
+    pub completions: Completions,
+    pub stamping: Stamping,
+    pub options: OptionsId,
+    /// What the program has not been told yet.
+    pub edges: Readiness,
     /// The listener in whose accept queue it waits.
     pub waiting_at: Option<TcpId>,
-    /// The next in that queue, index + 1.
-    pub next_waiting: u32,
     pub kind: Kind,
 }
 
 impl Socket {
+    /// Where a lookup reads: both ends of the connection, with what tells kinds apart at either side
+    /// (the compiler keeps that in values that the fields there cannot have).
+    pub const KEY: Range<usize> =
+        offset_of!(Socket, waiting_at)..offset_of!(Socket, kind) + Connection::FOUND_BY;
+
     pub fn new(family: Family, options: OptionsId) -> Self {
         Socket {
             owner: 0,
