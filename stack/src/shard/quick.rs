@@ -131,14 +131,9 @@ impl<D: Device> Shard<D> {
     /// to be for another connection, and where there are many of those none is in a cache.
     #[inline]
     pub(super) fn look_ahead(&self, frames: &[D::Buffer]) -> Ahead {
-        if frames.len() > 1 && self.tcp.is_cold() {
-            self.look_ahead_in(frames)
-        } else {
-            Ahead::default()
+        if !self.tcp.is_cold() {
+            return Ahead::default();
         }
-    }
-
-    fn look_ahead_in(&self, frames: &[D::Buffer]) -> Ahead {
         let mut last = None;
         self.tcp.look_ahead(frames.iter().filter_map(|frame| {
             let flow = Plain::parse(frame.data(), frame.packet_len(), self.mac.0)?.flow();

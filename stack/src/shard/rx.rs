@@ -107,11 +107,18 @@ impl<D: Device> Shard<D> {
     /// Handles each frame to completion.
     #[inline]
     pub(super) fn handle_burst(&mut self, now: Instant, frames: &mut Burst<D::Buffer>) {
+        // Drained, not consumed: an iterator by value would move all of the array's room.
+        if frames.len() <= 1 {
+            for frame in frames.drain(..) {
+                self.note_coalesced(&frame);
+                self.on_frame(now, frame);
+            }
+            return;
+        }
         let mut ahead = self.look_ahead(frames);
-        if frames.len() > 1 && self.coalesce {
+        if self.coalesce {
             return self.on_burst(now, frames, &mut ahead);
         }
-        // Drained, not consumed: an iterator by value would move all of the array's room.
         for frame in frames.drain(..) {
             self.tcp.step_ahead(&mut ahead);
             self.note_coalesced(&frame);
