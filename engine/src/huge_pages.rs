@@ -62,8 +62,10 @@ impl HugePages {
             }
             match sys::join_pages(at, HUGE) {
                 Ok(()) => *joined = true,
-                Err(Errno(libc::EINVAL | libc::ENOSYS)) => return self.next_look = None,
-                Err(_) => return self.next_look = Some(now + PATIENCE),
+                // Somebody had one of the pages in hands: the next look finds it free.
+                Err(Errno(libc::EAGAIN | libc::EBUSY)) => {}
+                Err(Errno(libc::ENOMEM)) => return self.next_look = Some(now + PATIENCE),
+                Err(_) => return self.next_look = None,
             }
             budget -= 1;
             if budget == 0 {

@@ -1,8 +1,10 @@
 """Seeing what happens: ss, tcpdump, stats, list, route, neigh, doctor, symbols, the bench."""
 
 import json
+import resource
 import socket
 import time
+from pathlib import Path
 
 from apps import redis
 from harness import BENCH, HOST, ONWIRE, PYTHON, STACK, check, scenario
@@ -53,6 +55,31 @@ print(total, flush=True)
     t.note(f"received {(time.monotonic() - begun) * 1000:.0f} ms after they were sent")
     client.close()
     check(server.finish(10).split()[-1] == "30000", server.output())
+
+
+@scenario(timeout=90)
+def test_tables_that_have_filled_get_huge_pages(t):
+    count = 7_000  # 5.6 MB of connections
+    server = t.serve(PYTHON, "-c", f"""
+import resource, socket
+resource.setrlimit(resource.RLIMIT_NOFILE, (10_000, 10_000))
+listener = socket.create_server(("", 7000), backlog=4096)
+clients = [listener.accept()[0] for _ in range({count})]
+for client in clients:
+    client.sendall(client.recv(100))
+""", port=7000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 10_000), hard))
+    clients = [socket.create_connection((STACK, 7000), 10) for _ in range(count)]
+    support = Path("/sys/kernel/mm/transparent_hugepage")
+    if support.exists():
+        t.until(lambda: t.stats(server)["memory.huge_pages"] >= 2, 20, "two huge pages")
+    # Nothing in them has changed.
+    for index, client in enumerate(clients):
+        client.sendall(b"%d" % index)
+    for index, client in enumerate(clients):
+        check(client.recv(100) == b"%d" % index, f"connection {index}")
+    server.finish(20)
 
 
 @scenario(timeout=60)

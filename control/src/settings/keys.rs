@@ -584,7 +584,7 @@ pub(super) const KEYS: &[Key] = &[
     plain!(
         "memory.hugepages",
         memory.hugepages,
-        "Whether hugepages are used.",
+        "Whether hugepages are used, for packets (reserved ones) and for full tables (transparent ones).",
         "give auto, never or require"
     ),
 ];

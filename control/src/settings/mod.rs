@@ -125,7 +125,7 @@ impl Offloading {
 }
 
 choice! {
-    /// Whether DPDK's memory comes from hugepages.
+    /// Whether DPDK's memory comes from hugepages, and tables that have filled get transparent ones.
     Hugepages {
         /// When there are enough of them.
         #[default]
