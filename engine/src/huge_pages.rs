@@ -6,7 +6,7 @@
 //! connections misses the translation caches otherwise at every step, which costs as much as the
 //! memory itself, and twice that in a virtual machine.
 //!
-//! Memory that is not used is not taken: what is less than full stays as it is. Nobody but the
+//! Hardly any memory is taken that is not used: what is less than full stays as it is. Nobody but the
 //! keeper waits, except who touches those two mebibytes in the millisecond in which they move.
 
 use crate::sys::{self, Errno};
@@ -19,8 +19,8 @@ const PAGE: usize = 4_096;
 /// Of the 512 pages of a huge one, as many must be in use.
 const FULL: usize = 480;
 /// How long between two looks.
-const INTERVAL: Duration = Duration::from_millis(200);
-/// How long after the kernel had no huge page to give.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// How long after the kernel had no huge page to give, or the control group no memory.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Pages that one look makes at most: the keeper has other things to do.
 const BUDGET: usize = 8;
@@ -63,8 +63,10 @@ impl HugePages {
             match sys::join_pages(at, HUGE) {
                 Ok(()) => *joined = true,
                 // Somebody had one of the pages in hands: the next look finds it free.
-                Err(Errno(libc::EAGAIN | libc::EBUSY)) => {}
-                Err(Errno(libc::ENOMEM)) => return self.next_look = Some(now + PATIENCE),
+                Err(Errno(libc::EAGAIN)) => {}
+                Err(Errno(libc::ENOMEM | libc::EBUSY)) => {
+                    return self.next_look = Some(now + PATIENCE);
+                }
                 Err(_) => return self.next_look = None,
             }
             budget -= 1;

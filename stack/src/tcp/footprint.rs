@@ -23,6 +23,12 @@ pub const IDLE_CONNECTION: [(&str, usize); 6] = [
 mod tests {
     use super::*;
 
+    #[test]
+    fn what_a_lookup_reads_of_a_connection_is_no_longer_than_a_line() {
+        assert!(Socket::KEY.len() <= 64, "{:?}", Socket::KEY);
+        assert!(Socket::KEY.end <= size_of::<Socket>());
+    }
+
     /// The engine's records come on top: its test holds the sum to a kibibyte.
     #[test]
     fn an_idle_connection_costs_the_stack_at_most_864_octets() {
