@@ -6,8 +6,8 @@
 //! connections misses the translation caches otherwise at every step, which costs as much as the
 //! memory itself, and twice that in a virtual machine.
 //!
-//! Hardly any memory is taken that is not used: what is less than full stays as it is. Nobody but the
-//! keeper waits, except who touches those two mebibytes in the millisecond in which they move.
+//! Hardly any memory is taken that is not used: what is less than full stays as it is. Nobody but
+//! the keeper waits, except who touches those two mebibytes in the 1 to 5 ms in which they move.
 
 use crate::sys::{self, Errno};
 use core::ops::Range;
@@ -22,8 +22,8 @@ const FULL: usize = 480;
 const INTERVAL: Duration = Duration::from_millis(500);
 /// How long after the kernel had no huge page to give, or the control group no memory.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Pages that one look makes at most: the keeper has other things to do.
-const BUDGET: usize = 8;
+/// Pages that one look makes at most: a keeper that drives must acknowledge meanwhile.
+const BUDGET: usize = 4;
 
 /// Those of one range of memory.
 #[derive(Debug)]
@@ -77,8 +77,8 @@ impl HugePages {
     }
 }
 
-/// Whether nearly all pages of the huge one at `at` are in use. Tables fill from their beginning, so
-/// the last page says in one short call that most are not.
+/// Whether nearly all pages of the huge one at `at` are in use. Tables fill from their beginning,
+/// so the last page says in one short call that most are not.
 fn is_full(at: usize) -> bool {
     let mut pages = [0_u8; HUGE / PAGE];
     let in_use = |pages: &[u8]| pages.iter().filter(|page| **page & 1 != 0).count();
@@ -106,6 +106,13 @@ mod tests {
         at..at + memory.len()
     }
 
+    /// Whether this machine's kernel has transparent huge pages for shared memory, and may use
+    /// them: not asked of the code under test, which would then excuse its own failure.
+    fn kernel_can() -> bool {
+        std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
+            .is_ok_and(|choices| !choices.contains("[deny]"))
+    }
+
     /// KiB of huge pages in the mapping at `at`, as the kernel says.
     fn huge_kib(at: usize) -> u64 {
         let maps = std::fs::read_to_string("/proc/self/smaps").expect("/proc");
@@ -123,8 +130,9 @@ mod tests {
         let now = Instant::from_millis(1);
         let mut pages = HugePages::new(range(memory), now, true);
         pages.look(now);
-        if pages.next_look.is_none() {
+        if !kernel_can() {
             eprintln!("this kernel joins no pages of shared memory");
+            assert_eq!((pages.count(), pages.next_look), (0, None));
             return;
         }
         assert_eq!(pages.count(), 2);

@@ -68,18 +68,26 @@ clients = [listener.accept()[0] for _ in range({count})]
 for client in clients:
     client.sendall(client.recv(100))
 """, port=7000)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 10_000), hard))
-    clients = [socket.create_connection((STACK, 7000), 10) for _ in range(count)]
-    support = Path("/sys/kernel/mm/transparent_hugepage")
-    if support.exists():
-        t.until(lambda: t.stats(server)["memory.huge_pages"] >= 2, 20, "two huge pages")
-    # Nothing in them has changed.
-    for index, client in enumerate(clients):
-        client.sendall(b"%d" % index)
-    for index, client in enumerate(clients):
-        check(client.recv(100) == b"%d" % index, f"connection {index}")
-    server.finish(20)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], 10_000), before[1]))
+    clients = []
+    try:
+        for _ in range(count):
+            clients.append(socket.create_connection((STACK, 7000), 10))
+        t.until(lambda: t.stats(server)["tcp.passive_opens"] >= count, 20, f"{count} connections")
+        choices = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
+        if choices.exists() and "[deny]" not in choices.read_text():
+            t.until(lambda: t.stats(server)["memory.huge_pages"] >= 2, 20, "two huge pages")
+        # Nothing in them has changed.
+        for index, client in enumerate(clients):
+            client.sendall(b"%d" % index)
+        for index, client in enumerate(clients):
+            check(client.recv(100) == b"%d" % index, f"connection {index}")
+        server.finish(20)
+    finally:
+        for client in clients:
+            client.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @scenario(timeout=60)

@@ -584,7 +584,7 @@ pub(super) const KEYS: &[Key] = &[
     plain!(
         "memory.hugepages",
         memory.hugepages,
-        "Whether hugepages are used, for packets (reserved ones) and for full tables (transparent ones).",
+        "Whether hugepages are used: reserved ones for packets, transparent for full tables.",
         "give auto, never or require"
     ),
 ];
